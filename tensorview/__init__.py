@@ -1,0 +1,1 @@
+"""See inside a neural network while it trains."""

@@ -1,0 +1,1 @@
+"""Numbers computed from weights and activations; no state, no VTK."""

@@ -1,0 +1,1 @@
+"""Finding ParaView, and what runs inside it on the viewer's side."""

@@ -1,0 +1,29 @@
+"""What can go wrong, by the part that says so. Every message is one sentence a user can act on."""
+
+
+class TensorviewError(Exception):
+    """Base of every error that tensorview raises on purpose."""
+
+
+class ConfigurationError(TensorviewError, ValueError):
+    """An argument cannot be used as given; raised where it is given, before training starts."""
+
+
+class CaptureError(TensorviewError):
+    """A layer or a probe cannot be captured."""
+
+
+class SnapshotError(TensorviewError):
+    """Bytes that should hold a snapshot do not."""
+
+
+class TransportError(TensorviewError):
+    """A snapshot could not be handed to a worker."""
+
+
+class RunError(TensorviewError):
+    """A run directory cannot be written, read or trusted."""
+
+
+class ParaViewError(TensorviewError):
+    """ParaView is missing, too old, or its Catalyst cannot be used."""

@@ -1,0 +1,1 @@
+"""How to draw a snapshot: one module a view, all pure."""
