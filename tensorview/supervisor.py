@@ -1,0 +1,311 @@
+"""Starting, watching, restarting and ending worker processes.
+
+One `WorkerHandle` a sink. Nothing here waits on a worker except `WorkerHandle.close`, and the file
+sink's hand-over, within its stated bound.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tensorview.errors import TransportError
+from tensorview.transport import EncodedSnapshot, Sender
+
+if TYPE_CHECKING:
+    from tensorview.snapshot import Snapshot
+
+log = logging.getLogger("tensorview")
+
+BOOTSTRAP = Path(__file__).parent / "worker" / "bootstrap.py"
+FILES_QUEUE_BYTES = 256 * 2**20
+FILES_SLOTS = 64
+STALL_SECONDS_PER_MINUTE = 1.0
+CRASHES_IN_A_ROW = 5
+RESTART_DELAY_SECONDS = 1.0
+CLOSE_SECONDS = 5.0
+
+# A worker has one thread: two would take cores from the training.
+WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "VTK_SMP_BACKEND_IN_USE": "Sequential",
+    "VTK_SMP_MAX_THREADS": "1",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerCommand:
+    """How to start one kind of worker.
+
+    Attributes:
+        python: the interpreter, and arguments of its own.
+        options: for ``tensorview.worker.main``: ``sink`` and what that sink needs.
+        environment: added to the worker's environment.
+        log_path: where its standard output and error go; None for nowhere.
+        foreign_python: the interpreter is not ours, so no ``PYTHON*`` variable reaches it.
+    """
+
+    python: tuple[str, ...]
+    options: dict[str, Any]
+    environment: dict[str, str]
+    log_path: Path | None
+    foreign_python: bool
+
+
+def start(command: WorkerCommand, fds: tuple[int, int, int]) -> subprocess.Popen[bytes]:
+    """Start a worker that inherits only the descriptors *fds*."""
+    dropped = ("VIRTUAL_ENV", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES")
+    environment = {
+        key: value
+        for key, value in os.environ.items()
+        if key not in dropped and not (command.foreign_python and key.startswith("PYTHON"))
+    }
+    environment |= WORKER_ENVIRONMENT | {"CUDA_VISIBLE_DEVICES": ""} | command.environment
+    options = {
+        **command.options,
+        "fds": fds,
+        "parent": os.getpid(),
+        # The kernel ends the worker with the *thread* that started it, so only the main one counts.
+        "die_with_parent": threading.current_thread() is threading.main_thread(),
+    }
+    output: Any = subprocess.DEVNULL
+    if command.log_path is not None:
+        output = command.log_path.open("ab")
+    try:
+        return subprocess.Popen(
+            [*command.python, str(BOOTSTRAP), "worker.main", json.dumps(options)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            pass_fds=fds,
+            start_new_session=True,  # Ctrl-C is for the training
+        )
+    finally:
+        if command.log_path is not None:
+            output.close()
+
+
+class WorkerHandle:
+    """One worker process and what is on its way to it.
+
+    Args:
+        name: of the sink, for messages: ``"files"`` or ``"live"``.
+        command: how to start the worker.
+        latest_wins: True overwrites an unread snapshot (live); False queues (files).
+
+    Raises:
+        TransportError: no memory to hand snapshots over in.
+        OSError: the worker's interpreter cannot be started.
+    """
+
+    def __init__(self, *, name: str, command: WorkerCommand, latest_wins: bool) -> None:
+        self.name = name
+        self.state = "starting"
+        self.dropped = 0
+        self.delivered = 0
+        self.last_fault = ""
+        self._command = command
+        self._latest_wins = latest_wins
+        slots = 2 if latest_wins else FILES_SLOTS
+        # The bound for live is its two slots; for files the queue's bytes.
+        max_bytes = sys.maxsize if latest_wins else FILES_QUEUE_BYTES
+        self._sender = Sender(slots=slots, max_bytes=max_bytes)
+        self._crashes = 0
+        self._restart_at = 0.0
+        self._stalls: deque[tuple[float, float]] = deque()  # (when, seconds)
+        self._faults_logged: set[str] = set()
+        self._closed = False
+        try:
+            self._process = start(command, self._sender.worker_fds)
+        except OSError:
+            self._sender.close()
+            raise
+        _open_handles.add(self)
+
+    @property
+    def pid(self) -> int:
+        """Process id of the worker as last started."""
+        return self._process.pid
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Hand *snapshot* over, or count it as dropped. Raises nothing."""
+        self.poll()
+        if self.state == "failed":
+            self.dropped += 1
+            return
+        try:
+            encoded = EncodedSnapshot(snapshot)
+            if self._latest_wins:
+                self.dropped += len(self._sender.take_back())
+            sent = self._sender.send(encoded) or (
+                not self._latest_wins and self._send_after_stall(encoded)
+            )
+        except TransportError as error:
+            self._lose(str(error))
+            return
+        if not sent and self._latest_wins:
+            self.dropped += 1
+        elif not sent:
+            self._lose(
+                f"The {self.name} worker does not keep up: snapshots are dropped, the first at "
+                f"step {snapshot.step}. Capture less often with every=, or fewer layers or views."
+            )
+
+    def _send_after_stall(self, encoded: EncodedSnapshot) -> bool:
+        """Wait for a free slot as long as this minute's allowance lasts."""
+        started = time.monotonic()
+        while self._stalls and self._stalls[0][0] < started - 60.0:
+            self._stalls.popleft()
+        allowance = STALL_SECONDS_PER_MINUTE - sum(seconds for _, seconds in self._stalls)
+        sent = False
+        while not sent and (left := started + allowance - time.monotonic()) > 0:
+            select.select([self._sender.ack_fd], [], [], left)
+            self.poll()
+            sent = self._sender.send(encoded)
+        self._stalls.append((started, time.monotonic() - started))
+        return sent
+
+    def _lose(self, reason: str) -> None:
+        self.dropped += 1
+        self._report(logging.ERROR, reason)
+
+    def _report(self, level: int, text: str) -> None:
+        """Log each fault once; `status()` keeps the last."""
+        self.last_fault = text
+        if text not in self._faults_logged:
+            self._faults_logged.add(text)
+            log.log(level, "%s", text)
+
+    def poll(self) -> None:
+        """Read what the worker said; start it again if it died. Never waits."""
+        for message in self._sender.messages():
+            if "state" in message:
+                self.state = message["state"]
+            if "done" in message:
+                self._crashes = 0
+                if message.get("fault"):
+                    self._lose(f"{self.name} sink: {message['fault']}")
+                else:
+                    self.delivered += 1
+            elif message.get("fault"):
+                self._report(logging.ERROR, f"{self.name} sink: {message['fault']}")
+        if self.state == "failed" or self._closed or self._process.poll() is None:
+            return
+        self._revive()
+
+    def _revive(self) -> None:
+        now = time.monotonic()
+        if self._restart_at == 0.0:
+            self._crashes += 1
+            if self._crashes >= CRASHES_IN_A_ROW:
+                self._fail()
+                return
+            self._restart_at = now + RESTART_DELAY_SECONDS
+            self.state = "restarting"
+        if now < self._restart_at:
+            return
+        self._restart_at = 0.0
+        if self._latest_wins:
+            self.dropped += self._sender.in_flight
+            self._sender.take_back()
+            self._sender.forget_all()
+        elif self._crashes > 1:
+            self._sender.forget_oldest()
+            self.dropped += 1
+        self._sender.resend()
+        try:
+            self._process = start(self._command, self._sender.worker_fds)
+        except OSError as error:
+            self._fail(f" It cannot be started again: {error}.")
+
+    def _fail(self, why: str = "") -> None:
+        self.state = "failed"
+        lost = self._sender.in_flight
+        self.dropped += lost
+        self._report(
+            logging.ERROR,
+            f"The {self.name} worker ended {self._crashes} times in a row without delivering "
+            f"anything and stays off; {lost} captures are lost.{why} Its last words: "
+            f"{self._last_words()}",
+        )
+
+    def _last_words(self) -> str:
+        path = self._command.log_path
+        try:
+            lines = path.read_text(errors="replace").splitlines() if path else []
+        except OSError:
+            lines = []
+        return " | ".join(line.strip() for line in lines[-3:]) or "(none)"
+
+    def close(self, timeout_seconds: float = CLOSE_SECONDS) -> None:
+        """End the worker: at once when it makes no progress, else when its queue is written."""
+        if self._closed:
+            return
+        self._closed = True
+        _open_handles.discard(self)
+        self._sender.end()
+        try:
+            self._drain(timeout_seconds)
+        finally:
+            self._kill()
+            lost = self._sender.in_flight
+            if lost and self.state != "failed" and not self._latest_wins:
+                self.dropped += lost
+                self._report(logging.ERROR, f"The {self.name} worker left {lost} captures unwritten.")
+            self.state = "failed" if self.state == "failed" else "closed"
+            self._sender.close()
+
+    def _drain(self, timeout_seconds: float) -> None:
+        deadline = time.monotonic() + timeout_seconds
+        delivered, said_so = self.delivered, False
+        while self._process.poll() is None and time.monotonic() < deadline:
+            if select.select([self._sender.ack_fd], [], [], 0.05)[0]:
+                self.poll()
+            if self.delivered > delivered and not self._latest_wins:  # progress: wait on
+                delivered = self.delivered
+                deadline = time.monotonic() + timeout_seconds
+                if not said_so and self._sender.in_flight > 1:
+                    said_so = True
+                    log.info(
+                        "Writing the last %d captures; Ctrl-C gives up.", self._sender.in_flight
+                    )
+        self.poll()
+
+    def _kill(self) -> None:
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+        self._process.wait()
+
+    def abandon(self) -> None:
+        """In a forked child: drop our copies, so that the worker sees its parent's end."""
+        for fd in self._sender.all_fds:
+            if fd >= 0:
+                os.close(fd)
+
+
+_open_handles: weakref.WeakSet[WorkerHandle] = weakref.WeakSet()
+
+
+def _abandon_all() -> None:
+    for handle in list(_open_handles):
+        handle.abandon()
+    _open_handles.clear()
+
+
+os.register_at_fork(after_in_child=_abandon_all)

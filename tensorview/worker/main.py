@@ -1,0 +1,119 @@
+"""The loop of a worker process: receive a snapshot, make its frame, write it to the sink."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from tensorview.errors import SnapshotError, TensorviewError
+from tensorview.transport import Receiver
+
+if TYPE_CHECKING:
+    from tensorview.snapshot import Snapshot
+    from tensorview.worker.sinks import Sink
+
+NICENESS = 10
+ORPHAN_SECONDS = 10.0
+IDLE_SECONDS = 0.5
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main(options: dict[str, Any]) -> int:
+    """Run one worker until the training process says, or is, at an end."""
+    os.nice(NICENESS)
+    if options["sink"] == "live" and options["die_with_parent"]:
+        # A viewer may hold us inside C++ for ever: only the kernel can then end us in time.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    token_fd, ack_fd, slot_fd = options["fds"]
+    worker = Worker(
+        receiver=Receiver(token_fd=token_fd, ack_fd=ack_fd, slot_fd=slot_fd),
+        parent=options["parent"],
+        outlives_parent=options["sink"] == "files",
+    )
+    try:
+        sink = open_sink(options)
+    except (ImportError, OSError, TensorviewError) as error:
+        traceback.print_exc()
+        worker.say(fault=f"{error}")
+        return 1
+    with contextlib.closing(sink):
+        worker.run(sink)
+    return 0
+
+
+def open_sink(options: dict[str, Any]) -> Sink:
+    """Make the sink that the options name; each imports what only it needs."""
+    if options["sink"] == "files":
+        from tensorview.worker.sinks.files import FileSink  # noqa: PLC0415
+
+        return FileSink(options["run_dir"], formats=tuple(options["formats"]))
+    from tensorview.worker.sinks.live import LiveSink  # noqa: PLC0415
+
+    return LiveSink(host=options["host"], port=options["port"], script=options["script"])
+
+
+class Worker:
+    """Receives snapshots and answers each one.
+
+    Args:
+        receiver: our end of the slots.
+        parent: process id of the training process.
+        outlives_parent: go on for up to `ORPHAN_SECONDS` to write what was handed over.
+    """
+
+    def __init__(self, *, receiver: Receiver, parent: int, outlives_parent: bool) -> None:
+        self._receiver = receiver
+        self._parent = parent
+        self._deadline = None if outlives_parent else 0.0
+        self._said_state = ""
+
+    def run(self, sink: Sink) -> None:
+        """Serve until nothing more comes, or the parent has been gone for too long."""
+        while not self._orphaned_too_long():
+            self._say_state(sink.state)
+            try:
+                received = self._receiver.receive(IDLE_SECONDS)
+            except EOFError:
+                return
+            if received is None:
+                sink.idle()
+            else:
+                slot, snapshot = received
+                self.say(done=slot, fault=self._deliver(snapshot, sink))
+
+    def _deliver(self, snapshot: Snapshot | SnapshotError, sink: Sink) -> str:
+        """Write one snapshot; return what went wrong, or an empty string."""
+        from tensorview.worker.views import make_frame  # noqa: PLC0415  # after the sink's own VTK
+
+        try:
+            if isinstance(snapshot, SnapshotError):
+                raise snapshot
+            sink.write(make_frame(snapshot))
+        except Exception as error:  # noqa: BLE001  # one bad frame must not end the sink
+            traceback.print_exc()
+            sys.stderr.flush()
+            return f"{type(error).__name__}: {error}"
+        return ""
+
+    def _orphaned_too_long(self) -> bool:
+        if os.getppid() == self._parent:
+            return False
+        if self._deadline is None:
+            self._deadline = time.monotonic() + ORPHAN_SECONDS
+        return time.monotonic() >= self._deadline
+
+    def _say_state(self, state: str) -> None:
+        if state != self._said_state:
+            self._said_state = state
+            self.say(state=state)
+
+    def say(self, **message: Any) -> None:  # noqa: ANN401
+        """Tell the training process, if there still is one."""
+        with contextlib.suppress(BrokenPipeError):
+            self._receiver.say(**message)

@@ -1,0 +1,155 @@
+"""Frames over ParaView Catalyst to a live client. Runs only under ParaView's own Python."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from paraview.catalyst import bridge, v2_internals
+from paraview.modules.vtkPVCatalyst import vtkCPDataDescription
+
+from tensorview.errors import ParaViewError
+
+if TYPE_CHECKING:
+    from tensorview.worker.frame import Frame
+
+LIVE_URL_VARIABLE = "TENSORVIEW_LIVE_URL"
+REFRESH_SECONDS = {"waiting": 1.0, "connected": 2.0}
+"""How often the last frame is offered again while no new one comes: a viewer that has just
+connected, or has just asked for one more channel, is served then and not at the next capture."""
+
+
+class LiveSink:
+    """A Catalyst co-processor with one pipeline script, dialling out to a listening viewer.
+
+    Args:
+        host: where the viewer listens.
+        port: its port.
+        script: path of a Catalyst script of version 2.0.
+
+    Raises:
+        ParaViewError: the script cannot be loaded.
+    """
+
+    def __init__(self, *, host: str, port: int, script: str) -> None:
+        os.environ[LIVE_URL_VARIABLE] = f"{host}:{port}"
+        self._port = port
+        self._script = ScriptProof(script)
+        bridge.initialize()
+        bridge.add_pipeline(script, 2)
+        self._frame: Frame | None = None
+        self._time = -math.inf
+        self._count = 0
+        self._sent_at = 0.0
+        self.state = "waiting"
+
+    def write(self, frame: Frame) -> None:
+        """Co-process *frame*: blocks for as long as a connected viewer takes, or is paused.
+
+        Raises:
+            ParaViewError: the script failed, or did not run.
+        """
+        self._frame = frame
+        # Catalyst wants time to grow: a frame shown again comes just after itself.
+        self._time = max(float(frame.step), math.nextafter(self._time, math.inf))
+        description = vtkCPDataDescription()
+        description.SetTimeData(self._time, self._count)
+        for name in frame.datasets:
+            description.AddInput(name)
+        self._script.reset()
+        if bridge.coprocessor.RequestDataDescription(description):
+            for name, dataset in frame.datasets.items():
+                description.GetInputDescriptionByName(name).SetGrid(dataset)
+            bridge.coprocessor.CoProcess(description)
+        self._count += 1
+        self._sent_at = time.monotonic()
+        self.state = "connected" if connected_to(self._port) else "waiting"
+        self._script.check()
+
+    def idle(self) -> None:
+        """Offer the last frame again now and then."""
+        if self._frame and time.monotonic() - self._sent_at > REFRESH_SECONDS[self.state]:
+            self.write(self._frame)
+
+    def close(self) -> None:
+        """End the co-processor, and with it the viewer's connection."""
+        bridge.finalize()
+
+
+class ScriptProof:
+    """Proof that a Catalyst script was loaded and ran.
+
+    ParaView prints a script's exception once and turns every later call into a silent no-op. Its
+    own functions that load and run a script are wrapped here so that we hear of it.
+    """
+
+    def __init__(self, script: str) -> None:
+        self._name = Path(script).name
+        self._load_error: BaseException | None = None
+        self._run_error: BaseException | None = None
+        self._ran = False
+        load, execute = v2_internals.import_and_validate, v2_internals.do_catalyst_execute
+
+        def proven_load(module_name: str) -> Any:  # noqa: ANN401
+            try:
+                return load(module_name)
+            except BaseException as error:
+                self._load_error = error
+                raise
+
+        def proven_execute(module: Any) -> Any:  # noqa: ANN401
+            try:
+                self._ran = execute(module)
+            except BaseException as error:
+                self._run_error = error
+                raise
+            return self._ran
+
+        v2_internals.import_and_validate = proven_load
+        v2_internals.do_catalyst_execute = proven_execute
+
+    def reset(self) -> None:
+        """Forget the last run of the script."""
+        self._ran, self._run_error = False, None
+
+    def check(self) -> None:
+        """Raise what kept the script from running since `reset`."""
+        error = self._load_error or self._run_error
+        if error is not None:
+            raise ParaViewError(
+                f"The Catalyst script {self._name} failed: {type(error).__name__}: {error}"
+            )
+        if not self._ran:
+            raise ParaViewError(
+                f"The Catalyst script {self._name} did not run: it needs a function "
+                f"catalyst_execute(info), and '# script-version: 2.0' as its first line."
+            )
+
+
+def connected_to(port: int) -> bool:
+    """Say whether this process holds an established TCP connection to *port* anywhere."""
+    own = set()
+    for fd in Path("/proc/self/fd").iterdir():
+        try:
+            own.add(os.readlink(fd))
+        except OSError:  # the descriptor of the listing itself
+            continue
+    established = "01"  # include/net/tcp_states.h
+    for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
+        try:
+            rows = Path(table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for row in rows:
+            fields = row.split()
+            remote, state, inode = fields[2], fields[3], fields[9]
+            if (
+                state == established
+                and int(remote.rpartition(":")[2], 16) == port
+                and f"socket:[{inode}]" in own
+            ):
+                return True
+    return False
