@@ -1,1 +1,55 @@
-"""See inside a neural network while it trains."""
+"""See inside a neural network while it trains: weights and activations, live in ParaView.
+
+Two lines in a training script::
+
+    import tensorview
+    tensorview.watch(model, optimizer, every=50)
+
+Importing this package loads no third-party module; `watch` does.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tensorview.errors import (
+    CaptureError,
+    ConfigurationError,
+    ParaViewError,
+    RunError,
+    SnapshotError,
+    TensorviewError,
+    TransportError,
+)
+
+if TYPE_CHECKING:
+    from tensorview.watch import Status, Watcher, watch
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "CaptureError",
+    "ConfigurationError",
+    "ParaViewError",
+    "RunError",
+    "SnapshotError",
+    "Status",
+    "TensorviewError",
+    "TransportError",
+    "Watcher",
+    "watch",
+]
+
+_FROM_WATCH = ("Status", "Watcher", "watch")
+
+
+def __getattr__(name: str) -> object:
+    """Load `watch`, and torch with it, when it is first asked for."""
+    if name in _FROM_WATCH:
+        import importlib  # noqa: PLC0415
+
+        # `from tensorview import watch` must give the function although a module has its name.
+        module = importlib.import_module("tensorview.watch")
+        globals().update({item: getattr(module, item) for item in _FROM_WATCH})
+        return globals()[name]
+    raise AttributeError(f"module 'tensorview' has no attribute {name!r}")

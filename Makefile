@@ -1,0 +1,57 @@
+# `make demo` and `make test` each install what is missing first; a second run installs nothing.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Command or library that must be there -> Debian package that brings it.
+SYSTEM_NEEDS := pvpython:paraview paraview:paraview Xvfb:xvfb libEGL.so.1:libegl1 \
+                libGL.so.1:libgl1 swrast_dri.so:libgl1-mesa-dri
+
+.PHONY: setup system demo test lint format
+
+setup: system $(VENV)/.ready
+
+# TORCH: the CPU build is enough for the tests; an environment that has torch already keeps its own.
+$(VENV)/.ready: pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c "import torch" 2>/dev/null || $(BIN)/python -m pip install --quiet torch==2.13.0
+	@$(BIN)/python -m pip install --quiet --editable ".[examples,test]"
+	@touch $@
+
+system:
+	@missing=""; \
+	$(PYTHON) -c "import ensurepip, venv" 2>/dev/null || missing="$$missing python3-venv"; \
+	for need in $(SYSTEM_NEEDS); do \
+	  name=$${need%%:*}; package=$${need##*:}; \
+	  case $$name in \
+	    pvpython) test -n "$$TENSORVIEW_PVPYTHON" || command -v pvpython >/dev/null || missing="$$missing $$package python3-paraview" ;; \
+	    lib*) /sbin/ldconfig -p | grep -q "$$name" || missing="$$missing $$package" ;; \
+	    *_dri.so) ls /usr/lib/*/dri/$$name /usr/lib*/dri/$$name >/dev/null 2>&1 || missing="$$missing $$package" ;; \
+	    *) command -v $$name >/dev/null || missing="$$missing $$package" ;; \
+	  esac; \
+	done; \
+	missing=$$(echo $$missing | tr ' ' '\n' | sort -u | tr '\n' ' '); \
+	if [ -z "$$(echo $$missing)" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing $$missing"; \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing >/dev/null; \
+	else \
+	  echo "Missing on this machine. As root, run:"; \
+	  echo "    apt-get install --no-install-recommends $$missing"; \
+	  echo "(on other systems, the packages of the same purpose), then this command again."; \
+	  exit 1; \
+	fi
+
+demo: setup
+	@$(BIN)/python examples/demo.py
+
+test: setup
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@$(BIN)/python -m pytest
+
+lint: setup
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+format: setup
+	@$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

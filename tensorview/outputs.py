@@ -1,0 +1,162 @@
+"""The workers of one run: which there are, and when the live one starts."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tensorview.client.paraview import INSTALL_HINT, ParaView, find_paraview, find_pvpython
+from tensorview.errors import ParaViewError, TransportError
+from tensorview.supervisor import WorkerCommand, WorkerHandle
+
+if TYPE_CHECKING:
+    from tensorview.settings import LiveTarget
+    from tensorview.snapshot import Snapshot
+
+log = logging.getLogger("tensorview")
+
+LOOK_SECONDS = 1.0
+"""How often ``live="auto"`` looks for a listening viewer."""
+
+
+def catalyst_script(name: str) -> Path:
+    """Path of a Catalyst script that we ship: beside the package, or inside it in a wheel."""
+    package = Path(__file__).parent
+    inside = package / "catalyst_scripts" / name
+    return inside if inside.exists() else package.parent / "catalyst_scripts" / name
+
+
+def viewer_listens(port: int) -> bool:
+    """Say whether something on this machine listens on TCP *port*, without connecting to it."""
+    listening = "0A"  # include/net/tcp_states.h
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            rows = Path(table).read_text().splitlines()[1:]
+        except OSError:  # not Linux
+            continue
+        for row in rows:
+            _, local, _, state, *_ = row.split()
+            if state == listening and int(local.rpartition(":")[2], 16) == port:
+                return True
+    return False
+
+
+class Outputs:
+    """Hands each snapshot to the workers that are there.
+
+    Args:
+        run_path: where files and logs go; None for neither.
+        formats: of the file sink; empty for none.
+        live: where a viewer is expected; None for no live sink.
+        pipeline: the Catalyst script; None for ours.
+
+    Raises:
+        ParaViewError: live was asked for at once, and there is no usable ParaView.
+    """
+
+    def __init__(
+        self,
+        *,
+        run_path: Path | None,
+        formats: tuple[str, ...],
+        live: LiveTarget | None,
+        pipeline: Path | None,
+    ) -> None:
+        self.workers: dict[str, WorkerHandle] = {}
+        self._run_path = run_path
+        self._live = live
+        self._script = pipeline or catalyst_script("live.py")
+        self._look_at = 0.0
+        paraview = find_paraview() if live and live.at_once else None
+        if paraview:
+            refuse_to_render_without_display(self._script, paraview)
+        if run_path is not None and formats:
+            self._start("files", _files_command(run_path, formats))
+        if live and paraview:
+            self._start("live", self._live_command(live, paraview.pvpython))
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Hand *snapshot* to every worker; a file worker may hold it up within its bound."""
+        self._look_for_viewer()
+        for worker in self.workers.values():
+            worker.publish(snapshot)
+
+    def poll(self) -> None:
+        """Take note of what the workers said."""
+        for worker in self.workers.values():
+            worker.poll()
+
+    def close(self) -> None:
+        """End every worker; the live one first, since it holds nothing that would be lost."""
+        for name in sorted(self.workers, reverse=True):
+            self.workers[name].close()
+
+    def _look_for_viewer(self) -> None:
+        now = time.monotonic()
+        if self._live is None or "live" in self.workers or now < self._look_at:
+            return
+        self._look_at = now + LOOK_SECONDS
+        if not viewer_listens(self._live.port):
+            return
+        # Asking ParaView what it can do takes a second, so here it must show by itself.
+        pvpython = find_pvpython()
+        if pvpython is None:
+            log.warning("A viewer listens on port %d, but %s", self._live.port, INSTALL_HINT)
+            self._live = None
+            return
+        log.info("A viewer listens on port %d: sending to it.", self._live.port)
+        self._start("live", self._live_command(self._live, pvpython))
+
+    def _start(self, name: str, command: WorkerCommand) -> None:
+        try:
+            self.workers[name] = WorkerHandle(
+                name=name, command=command, latest_wins=name == "live"
+            )
+        except (OSError, TransportError) as error:
+            log.error("The %s sink is off: %s", name, error)
+            if name == "live":
+                self._live = None
+
+    def _live_command(self, live: LiveTarget, pvpython: Path) -> WorkerCommand:
+        return WorkerCommand(
+            python=(str(pvpython),),
+            options={
+                "sink": "live",
+                "host": live.host,
+                "port": live.port,
+                "script": str(self._script),
+            },
+            environment={"TENSORVIEW_PICTURES": str((self._run_path or Path()) / "pictures")},
+            log_path=self._run_path and self._run_path / "worker-live.log",
+            foreign_python=True,
+        )
+
+
+def _files_command(run_path: Path, formats: tuple[str, ...]) -> WorkerCommand:
+    return WorkerCommand(
+        python=(sys.executable,),
+        options={"sink": "files", "run_dir": str(run_path), "formats": formats},
+        environment={},
+        log_path=run_path / "worker-files.log",
+        foreign_python=False,
+    )
+
+
+def refuse_to_render_without_display(script: Path, paraview: ParaView) -> None:
+    """Refuse a script that would crash ParaView 5.
+
+    Raises:
+        ParaViewError: *script* renders, there is no display, and this ParaView needs one.
+    """
+    renders = "CreateExtractor('PNG'" in (text := script.read_text(errors="replace"))
+    renders = renders or 'CreateExtractor("PNG"' in text or "SaveScreenshot(" in text
+    if renders and paraview.version < (6,) and not os.environ.get("DISPLAY"):
+        version = ".".join(map(str, paraview.version))
+        raise ParaViewError(
+            f"The Catalyst script {script.name} renders pictures, and ParaView {version} crashes "
+            f"when it renders without a display. Start the training under xvfb-run, or set DISPLAY."
+        )

@@ -1,0 +1,190 @@
+"""What a user may ask of `watch`, checked where it is given."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tensorview.errors import ConfigurationError
+from tensorview.snapshot import VIEWS
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+DEFAULT_PORT = 22222
+FORMATS = ("vtp", "csv")
+HIGHEST_PORT = 65535
+
+
+@dataclass(frozen=True, kw_only=True)
+class LiveTarget:
+    """Where a live viewer is expected.
+
+    Attributes:
+        host: of the viewer.
+        port: it listens on.
+        at_once: start the worker now; False waits until a viewer listens on this machine.
+    """
+
+    host: str
+    port: int
+    at_once: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The keywords of `tensorview.watch`, validated. See there for their meaning."""
+
+    every: int
+    layers: Sequence[str] | Callable[[str, Any], bool] | str | None
+    views: tuple[str, ...]
+    probe: Any
+    activations: str
+    activation_point: str
+    run_dir: Path | None
+    formats: tuple[str, ...]
+    live: LiveTarget | None
+    pipeline: Path | None
+    trajectory_axes: Any
+    form: str
+    map_samples: tuple[int, ...]
+    threshold: float
+    linkage: str
+    correlation: str
+    name: str
+    strict: bool
+
+
+def check_settings(  # noqa: PLR0913  # one argument a keyword of watch
+    *,
+    every: int,
+    layers: Any,  # noqa: ANN401
+    views: Collection[str] | None,
+    probe: Any,  # noqa: ANN401
+    activations: str,
+    activation_point: str,
+    run_dir: Any,  # noqa: ANN401
+    formats: Collection[str],
+    live: Any,  # noqa: ANN401
+    pipeline: Any,  # noqa: ANN401
+    trajectory_axes: Any,  # noqa: ANN401
+    form: str,
+    map_samples: Collection[int],
+    threshold: float,
+    linkage: str,
+    correlation: str,
+    name: str,
+    strict: bool,
+) -> Settings:
+    """Return the validated settings.
+
+    Raises:
+        ConfigurationError: the first one that cannot be used, in one sentence.
+    """
+    if sys.platform == "win32":
+        raise ConfigurationError("tensorview runs on Linux, and on macOS for files; not on Windows.")
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise ConfigurationError(
+            f"every={every!r} cannot be used: expected a whole number of steps, 1 or more."
+        )
+    if not isinstance(threshold, (int, float)) or not -1.0 <= threshold <= 1.0:
+        raise ConfigurationError(
+            f"threshold={threshold!r} cannot be used: expected a Pearson r from -1 to 1."
+        )
+    samples = tuple(map_samples)
+    if not all(isinstance(sample, int) and sample >= 0 for sample in samples):
+        raise ConfigurationError(
+            f"map_samples={map_samples!r} cannot be used: expected indices into the probe, "
+            f"0 or more."
+        )
+    if not name or not name.isprintable():
+        raise ConfigurationError(f"name={name!r} cannot be used: expected printable text.")
+    return Settings(
+        every=every,
+        layers=layers,
+        views=_subset("views", VIEWS if views is None else views, VIEWS),
+        probe=probe,
+        activations=_one_of("activations", activations, ("probe", "batch")),
+        activation_point=_one_of("activation_point", activation_point, ("after", "raw")),
+        run_dir=None if run_dir is None else Path(run_dir).expanduser().absolute(),
+        formats=_subset("formats", formats, FORMATS),
+        live=parse_live(live, wanted=pipeline is not None),
+        pipeline=_script(pipeline),
+        trajectory_axes=trajectory_axes,
+        form=_one_of("form", form, ("auto", "cells", "atlas")),
+        map_samples=samples,
+        threshold=float(threshold),
+        linkage=_one_of("linkage", linkage, ("complete", "transitive")),
+        correlation=_one_of("correlation", correlation, ("position", "batch_sum")),
+        name=name,
+        strict=bool(strict),
+    )
+
+
+def parse_live(live: Any, *, wanted: bool) -> LiveTarget | None:  # noqa: ANN401
+    """Read ``live=``: ``"auto"``, True, False or ``"host:port"``.
+
+    Args:
+        live: as the user gave it.
+        wanted: a pipeline of the user's own is to run, so "auto" does not wait for a viewer.
+
+    Raises:
+        ConfigurationError: none of these, or a port that does not exist.
+    """
+    if live is False:
+        return None
+    if live is True or live == "auto":
+        at_once = wanted or live is True
+        return LiveTarget(host="localhost", port=DEFAULT_PORT, at_once=at_once)
+    match = re.fullmatch(r"\[?([^\[\]\s]+?)\]?:(\d+)", live) if isinstance(live, str) else None
+    if match is None:
+        raise ConfigurationError(
+            f"live={live!r} cannot be used: expected 'auto', True, False or 'host:port'."
+        )
+    return LiveTarget(host=match[1], port=check_port(int(match[2])), at_once=True)
+
+
+def check_port(port: int) -> int:
+    """Return *port* if there can be one of that number.
+
+    Raises:
+        ConfigurationError: there cannot.
+    """
+    if not 1 <= port <= HIGHEST_PORT:
+        raise ConfigurationError(
+            f"Port {port} cannot be used: expected 1 to {HIGHEST_PORT}; ParaView's own is "
+            f"{DEFAULT_PORT}."
+        )
+    return port
+
+
+def _one_of(keyword: str, value: Any, allowed: tuple[str, ...]) -> str:  # noqa: ANN401
+    if value not in allowed:
+        choice = " or ".join(repr(item) for item in allowed)
+        raise ConfigurationError(f"{keyword}={value!r} cannot be used: expected {choice}.")
+    return str(value)
+
+
+def _subset(keyword: str, values: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:  # noqa: ANN401
+    given = (values,) if isinstance(values, str) else tuple(values)
+    unknown = [value for value in given if value not in allowed]
+    if unknown:
+        raise ConfigurationError(
+            f"{keyword}={given!r} cannot be used: {unknown[0]!r} is none of {', '.join(allowed)}."
+        )
+    return tuple(value for value in allowed if value in given)
+
+
+def _script(pipeline: Any) -> Path | None:  # noqa: ANN401
+    if pipeline is None:
+        return None
+    path = Path(pipeline).expanduser().absolute()
+    if not path.is_file():
+        raise ConfigurationError(
+            f"The Catalyst script {str(pipeline)!r} is not there. Give pipeline= the path of a "
+            f"script exported from ParaView, or leave it out for the one we ship."
+        )
+    return path
