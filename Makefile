@@ -27,7 +27,7 @@ system:
 	  case $$name in \
 	    pvpython) test -n "$$TENSORVIEW_PVPYTHON" || command -v pvpython >/dev/null || missing="$$missing $$package python3-paraview" ;; \
 	    lib*) /sbin/ldconfig -p | grep -q "$$name" || missing="$$missing $$package" ;; \
-	    *_dri.so) ls /usr/lib/*/dri/$$name /usr/lib*/dri/$$name >/dev/null 2>&1 || missing="$$missing $$package" ;; \
+	    *_dri.so) ls /usr/lib/*/dri/$$name /usr/lib*/dri/$$name 2>/dev/null | grep -q . || missing="$$missing $$package" ;; \
 	    *) command -v $$name >/dev/null || missing="$$missing $$package" ;; \
 	  esac; \
 	done; \

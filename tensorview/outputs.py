@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tensorview.client.paraview import INSTALL_HINT, ParaView, find_paraview, find_pvpython
 from tensorview.errors import ParaViewError, TransportError
+from tensorview.sockets import viewer_listens
 from tensorview.supervisor import WorkerCommand, WorkerHandle
 
 if TYPE_CHECKING:
@@ -28,21 +29,6 @@ def catalyst_script(name: str) -> Path:
     package = Path(__file__).parent
     inside = package / "catalyst_scripts" / name
     return inside if inside.exists() else package.parent / "catalyst_scripts" / name
-
-
-def viewer_listens(port: int) -> bool:
-    """Say whether something on this machine listens on TCP *port*, without connecting to it."""
-    listening = "0A"  # include/net/tcp_states.h
-    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
-        try:
-            rows = Path(table).read_text().splitlines()[1:]
-        except OSError:  # not Linux
-            continue
-        for row in rows:
-            _, local, _, state, *_ = row.split()
-            if state == listening and int(local.rpartition(":")[2], 16) == port:
-                return True
-    return False
 
 
 class Outputs:

@@ -58,19 +58,19 @@ class Settings:
     strict: bool
 
 
-def check_settings(  # noqa: PLR0913  # one argument a keyword of watch
+def check_settings(  # one argument a keyword of watch
     *,
     every: int,
-    layers: Any,  # noqa: ANN401
+    layers: Any,
     views: Collection[str] | None,
-    probe: Any,  # noqa: ANN401
+    probe: Any,
     activations: str,
     activation_point: str,
-    run_dir: Any,  # noqa: ANN401
+    run_dir: Any,
     formats: Collection[str],
-    live: Any,  # noqa: ANN401
-    pipeline: Any,  # noqa: ANN401
-    trajectory_axes: Any,  # noqa: ANN401
+    live: Any,
+    pipeline: Any,
+    trajectory_axes: Any,
     form: str,
     map_samples: Collection[int],
     threshold: float,
@@ -85,7 +85,9 @@ def check_settings(  # noqa: PLR0913  # one argument a keyword of watch
         ConfigurationError: the first one that cannot be used, in one sentence.
     """
     if sys.platform == "win32":
-        raise ConfigurationError("tensorview runs on Linux, and on macOS for files; not on Windows.")
+        raise ConfigurationError(
+            "tensorview runs on Linux, and on macOS for files; not on Windows."
+        )
     if isinstance(every, bool) or not isinstance(every, int) or every < 1:
         raise ConfigurationError(
             f"every={every!r} cannot be used: expected a whole number of steps, 1 or more."
@@ -124,7 +126,7 @@ def check_settings(  # noqa: PLR0913  # one argument a keyword of watch
     )
 
 
-def parse_live(live: Any, *, wanted: bool) -> LiveTarget | None:  # noqa: ANN401
+def parse_live(live: Any, *, wanted: bool) -> LiveTarget | None:
     """Read ``live=``: ``"auto"``, True, False or ``"host:port"``.
 
     Args:
@@ -161,14 +163,14 @@ def check_port(port: int) -> int:
     return port
 
 
-def _one_of(keyword: str, value: Any, allowed: tuple[str, ...]) -> str:  # noqa: ANN401
+def _one_of(keyword: str, value: Any, allowed: tuple[str, ...]) -> str:
     if value not in allowed:
         choice = " or ".join(repr(item) for item in allowed)
         raise ConfigurationError(f"{keyword}={value!r} cannot be used: expected {choice}.")
     return str(value)
 
 
-def _subset(keyword: str, values: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:  # noqa: ANN401
+def _subset(keyword: str, values: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:
     given = (values,) if isinstance(values, str) else tuple(values)
     unknown = [value for value in given if value not in allowed]
     if unknown:
@@ -178,7 +180,7 @@ def _subset(keyword: str, values: Any, allowed: tuple[str, ...]) -> tuple[str, .
     return tuple(value for value in allowed if value in given)
 
 
-def _script(pipeline: Any) -> Path | None:  # noqa: ANN401
+def _script(pipeline: Any) -> Path | None:
     if pipeline is None:
         return None
     path = Path(pipeline).expanduser().absolute()

@@ -172,7 +172,7 @@ def to_table(snapshot: Snapshot) -> tuple[dict[str, Any], list[NDArray[Any]]]:
     """Split a snapshot into a JSON-ready description and the arrays it points into."""
     arrays: list[NDArray[Any]] = []
 
-    def describe(value: Any) -> Any:  # noqa: ANN401
+    def describe(value: Any) -> Any:
         if isinstance(value, np.ndarray):
             arrays.append(value)
             return {"array": len(arrays) - 1}
@@ -187,7 +187,7 @@ def to_table(snapshot: Snapshot) -> tuple[dict[str, Any], list[NDArray[Any]]]:
     return {"schema": SCHEMA_VERSION, "snapshot": describe(snapshot)}, arrays
 
 
-def from_table(table: Any, arrays: list[NDArray[Any]]) -> Snapshot:  # noqa: ANN401
+def from_table(table: Any, arrays: list[NDArray[Any]]) -> Snapshot:
     """Rebuild a snapshot from `to_table`'s two parts.
 
     Raises:
@@ -200,14 +200,14 @@ def from_table(table: Any, arrays: list[NDArray[Any]]) -> Snapshot:  # noqa: ANN
             f"Use the same tensorview on both sides."
         )
 
-    def restore(value: Any) -> Any:  # noqa: ANN401
+    def restore(value: Any) -> Any:
         if isinstance(value, dict):
             if set(value) == {"array"}:
                 return arrays[value["array"]]
             return {key: restore(item) for key, item in value.items()}
         return tuple(restore(item) for item in value) if isinstance(value, list) else value
 
-    def build(kind: type, value: Any) -> Any:  # noqa: ANN401
+    def build(kind: type, value: Any) -> Any:
         return None if value is None else kind(**value)
 
     try:
@@ -225,4 +225,4 @@ def from_table(table: Any, arrays: list[NDArray[Any]]) -> Snapshot:  # noqa: ANN
         )
         return Snapshot(**{**fields, "layers": layers})
     except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise SnapshotError(f"Cannot read a snapshot: its description is damaged ({error}).") from None
+        raise SnapshotError(f"Cannot read a snapshot: damaged description ({error}).") from None

@@ -25,6 +25,8 @@ from tensorview.errors import TransportError
 from tensorview.transport import EncodedSnapshot, Sender
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tensorview.snapshot import Snapshot
 
 log = logging.getLogger("tensorview")
@@ -45,6 +47,7 @@ WORKER_ENVIRONMENT = {
     "VTK_SMP_BACKEND_IN_USE": "Sequential",
     "VTK_SMP_MAX_THREADS": "1",
     "PYTHONDONTWRITEBYTECODE": "1",
+    "CUDA_VISIBLE_DEVICES": "",
 }
 
 
@@ -67,15 +70,26 @@ class WorkerCommand:
     foreign_python: bool
 
 
+def worker_environment(environment: Mapping[str, str], *, foreign_python: bool) -> dict[str, str]:
+    """Return *environment* without what would change or slow a worker.
+
+    Args:
+        environment: of this process.
+        foreign_python: the worker runs under another Python, so no ``PYTHON*`` may reach it.
+    """
+    kept = {
+        key: value
+        for key, value in environment.items()
+        if key not in ("VIRTUAL_ENV", "LD_PRELOAD")
+        and not (foreign_python and key.startswith("PYTHON"))
+    }
+    return kept | WORKER_ENVIRONMENT
+
+
 def start(command: WorkerCommand, fds: tuple[int, int, int]) -> subprocess.Popen[bytes]:
     """Start a worker that inherits only the descriptors *fds*."""
-    dropped = ("VIRTUAL_ENV", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES")
-    environment = {
-        key: value
-        for key, value in os.environ.items()
-        if key not in dropped and not (command.foreign_python and key.startswith("PYTHON"))
-    }
-    environment |= WORKER_ENVIRONMENT | {"CUDA_VISIBLE_DEVICES": ""} | command.environment
+    environment = worker_environment(os.environ, foreign_python=command.foreign_python)
+    environment |= command.environment
     options = {
         **command.options,
         "fds": fds,
@@ -267,7 +281,9 @@ class WorkerHandle:
             lost = self._sender.in_flight
             if lost and self.state != "failed" and not self._latest_wins:
                 self.dropped += lost
-                self._report(logging.ERROR, f"The {self.name} worker left {lost} captures unwritten.")
+                self._report(
+                    logging.ERROR, f"The {self.name} worker left {lost} captures unwritten."
+                )
             self.state = "failed" if self.state == "failed" else "closed"
             self._sender.close()
 

@@ -78,7 +78,9 @@ def decode(buffer: memoryview) -> Snapshot:
     try:
         magic, table_bytes, frame_bytes = HEADER.unpack_from(buffer, 0)
     except struct.error:
-        raise SnapshotError(f"Cannot read a snapshot: only {len(buffer)} bytes are there.") from None
+        raise SnapshotError(
+            f"Cannot read a snapshot: only {len(buffer)} bytes are there."
+        ) from None
     if magic != MAGIC:
         raise SnapshotError("Cannot read a snapshot: the bytes do not start like one.")
     if frame_bytes > len(buffer) or table_bytes > min(MAX_TABLE_BYTES, len(buffer) - HEADER.size):
@@ -353,6 +355,6 @@ class Receiver:
         except SnapshotError as error:
             return slot, error
 
-    def say(self, **message: Any) -> None:  # noqa: ANN401
+    def say(self, **message: Any) -> None:
         """Send one message to the training process; ``done=slot`` gives the slot back."""
         os.write(self._ack_fd, json.dumps(message).encode() + b"\n")

@@ -78,10 +78,10 @@ class HeadlessClient:
         self._closed = False
         self._updated = False
 
-    def _on_closed(self, *_: Any) -> None:  # noqa: ANN401
+    def _on_closed(self, *_: Any) -> None:
         self._closed = True
 
-    def _on_update(self, *_: Any) -> None:  # noqa: ANN401
+    def _on_update(self, *_: Any) -> None:
         self._updated = True
 
     def receive(self) -> Frame | None:
@@ -144,6 +144,6 @@ def _process_events() -> None:
         vtkObject.GlobalWarningDisplayOn()
 
 
-def _number(data: vtkDataObject, name: str) -> Any:  # noqa: ANN401
+def _number(data: vtkDataObject, name: str) -> Any:
     array = data.GetFieldData().GetArray(name)
     return None if array is None else int(array.GetValue(0))

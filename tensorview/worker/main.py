@@ -91,9 +91,9 @@ class Worker:
         """Write one snapshot; return what went wrong, or an empty string."""
         from tensorview.worker.views import make_frame  # noqa: PLC0415  # after the sink's own VTK
 
+        if isinstance(snapshot, SnapshotError):
+            return str(snapshot)
         try:
-            if isinstance(snapshot, SnapshotError):
-                raise snapshot
             sink.write(make_frame(snapshot))
         except Exception as error:  # noqa: BLE001  # one bad frame must not end the sink
             traceback.print_exc()
@@ -113,7 +113,7 @@ class Worker:
             self._said_state = state
             self.say(state=state)
 
-    def say(self, **message: Any) -> None:  # noqa: ANN401
+    def say(self, **message: Any) -> None:
         """Tell the training process, if there still is one."""
         with contextlib.suppress(BrokenPipeError):
             self._receiver.say(**message)

@@ -12,6 +12,7 @@ from paraview.catalyst import bridge, v2_internals
 from paraview.modules.vtkPVCatalyst import vtkCPDataDescription
 
 from tensorview.errors import ParaViewError
+from tensorview.sockets import connected_to
 
 if TYPE_CHECKING:
     from tensorview.worker.frame import Frame
@@ -93,14 +94,14 @@ class ScriptProof:
         self._ran = False
         load, execute = v2_internals.import_and_validate, v2_internals.do_catalyst_execute
 
-        def proven_load(module_name: str) -> Any:  # noqa: ANN401
+        def proven_load(module_name: str) -> Any:
             try:
                 return load(module_name)
             except BaseException as error:
                 self._load_error = error
                 raise
 
-        def proven_execute(module: Any) -> Any:  # noqa: ANN401
+        def proven_execute(module: Any) -> Any:
             try:
                 self._ran = execute(module)
             except BaseException as error:
@@ -127,29 +128,3 @@ class ScriptProof:
                 f"The Catalyst script {self._name} did not run: it needs a function "
                 f"catalyst_execute(info), and '# script-version: 2.0' as its first line."
             )
-
-
-def connected_to(port: int) -> bool:
-    """Say whether this process holds an established TCP connection to *port* anywhere."""
-    own = set()
-    for fd in Path("/proc/self/fd").iterdir():
-        try:
-            own.add(os.readlink(fd))
-        except OSError:  # the descriptor of the listing itself
-            continue
-    established = "01"  # include/net/tcp_states.h
-    for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
-        try:
-            rows = Path(table).read_text().splitlines()[1:]
-        except OSError:
-            continue
-        for row in rows:
-            fields = row.split()
-            remote, state, inode = fields[2], fields[3], fields[9]
-            if (
-                state == established
-                and int(remote.rpartition(":")[2], 16) == port
-                and f"socket:[{inode}]" in own
-            ):
-                return True
-    return False

@@ -1,0 +1,78 @@
+"""The command line: `tensorview doctor | replay | export`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from tensorview.errors import TensorviewError
+from tensorview.settings import DEFAULT_PORT, check_port
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except TensorviewError as error:
+        print(f"tensorview: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="tensorview", description="See inside a neural network while it trains."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    doctor = commands.add_parser("doctor", help="say what is on this machine and what to do next")
+    doctor.add_argument("--port", type=int, default=DEFAULT_PORT, help="(default: %(default)s)")
+    doctor.set_defaults(run=_doctor)
+
+    replay = commands.add_parser("replay", help="send a saved run to a live ParaView client")
+    replay.add_argument("run_dir", metavar="RUN", help="run directory")
+    replay.add_argument(
+        "--to", default=f"localhost:{DEFAULT_PORT}", help="host:port of it (default: %(default)s)"
+    )
+    replay.add_argument(
+        "--rate", type=float, default=4.0, help="captures a second (default: %(default)s)"
+    )
+    replay.set_defaults(run=_replay)
+
+    export = commands.add_parser("export", help="make pictures or tables of a saved run")
+    export.add_argument("run_dir", metavar="RUN", help="run directory")
+    export.add_argument("--png", action="store_true", help="one picture a view")
+    export.add_argument("--csv", action="store_true", help="one table a view")
+    export.add_argument("--step", type=int, help="of this step (default: the last)")
+    export.add_argument("--out", help="directory (default: RUN/pictures, RUN/tables)")
+    export.set_defaults(run=_export)
+    return parser
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from tensorview.client.doctor import examine, report  # noqa: PLC0415
+
+    port = check_port(options.port)
+    findings = examine(port=port)
+    print(report(findings, port=port))
+    return int(any(finding.advice for finding in findings))
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from tensorview.replay import replay  # noqa: PLC0415
+
+    return replay(options.run_dir, to=options.to, rate=options.rate)
+
+
+def _export(options: argparse.Namespace) -> int:
+    from tensorview.export import export  # noqa: PLC0415
+
+    return export(
+        options.run_dir, png=options.png, csv=options.csv, step=options.step, out=options.out
+    )

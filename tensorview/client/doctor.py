@@ -1,0 +1,110 @@
+"""`tensorview doctor`: what is on this machine, and what to do next."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import sys
+from dataclasses import dataclass
+
+from tensorview.client.paraview import PVPYTHON_VARIABLE, find_paraview
+from tensorview.errors import ParaViewError, TransportError
+from tensorview.settings import DEFAULT_PORT
+from tensorview.sockets import listener, viewer_listens
+from tensorview.transport import SlotFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing looked at: its name, what was found, and what to do if that is not enough."""
+
+    name: str
+    found: str
+    advice: str = ""
+
+
+def examine(*, port: int = DEFAULT_PORT) -> list[Finding]:
+    """Look at everything a live picture needs; needs ParaView to start once (a few seconds)."""
+    return [
+        Finding(name="Python", found=f"{platform.python_version()} ({sys.executable})"),
+        _package("torch", "pip install torch"),
+        _package("numpy", "pip install numpy"),
+        _package("vtk", "pip install vtk"),
+        *_paraview(),
+        _shared_memory(),
+        _port(port),
+        _display(),
+    ]
+
+
+def report(findings: list[Finding], *, port: int = DEFAULT_PORT) -> str:
+    """Lay the findings out, a line each, with a verdict and the next step."""
+    width = max(len(finding.name) for finding in findings)
+    lines = [
+        f"{'FAIL' if finding.advice else 'ok':4}  {finding.name:{width}}  {finding.found}"
+        for finding in findings
+    ]
+    advice = [f"      {finding.name}: {finding.advice}" for finding in findings if finding.advice]
+    if advice:
+        verdict = ["", "Not everything is in place:", *advice]
+    else:
+        verdict = [
+            "",
+            "Everything is in place. Next: add tensorview.watch(model, optimizer) to a training,",
+            f"open ParaView, choose Catalyst > Connect, port {port}, and start the training.",
+        ]
+    return "\n".join(lines + verdict)
+
+
+def _package(name: str, advice: str) -> Finding:
+    # The version is read without importing: torch and vtk take seconds.
+    try:
+        return Finding(name=name, found=importlib.metadata.version(name))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(name=name, found="not installed", advice=advice)
+
+
+def _paraview() -> list[Finding]:
+    try:
+        paraview = find_paraview()
+    except ParaViewError as error:
+        what, _, advice = str(error).partition(". ")
+        return [Finding(name="ParaView", found=what, advice=advice or what)]
+    origin = f", from {PVPYTHON_VARIABLE}" if os.environ.get(PVPYTHON_VARIABLE) else ""
+    version = ".".join(map(str, paraview.version))
+    return [
+        Finding(name="ParaView", found=f"{version} ({paraview.pvpython}{origin})"),
+        Finding(
+            name="its Python",
+            found=f"{paraview.python}, numpy {paraview.numpy}, VTK {paraview.vtk}",
+        ),
+        Finding(name="Catalyst", found="yes, with Live"),
+    ]
+
+
+def _shared_memory() -> Finding:
+    try:
+        slots = SlotFile()
+    except TransportError as error:
+        return Finding(name="shared memory", found="no", advice=str(error))
+    usage = os.fstatvfs(slots.fd)
+    slots.close()
+    free = usage.f_bavail * usage.f_frsize / 2**20
+    return Finding(name="shared memory", found=f"{free:.0f} MiB free")
+
+
+def _port(port: int) -> Finding:
+    if viewer_listens(port):
+        return Finding(
+            name=f"port {port}", found=f"{listener(port)} listens, so live starts by itself"
+        )
+    return Finding(name=f"port {port}", found="free: no viewer listens yet")
+
+
+def _display() -> Finding:
+    display = os.environ.get("DISPLAY")
+    if display:
+        return Finding(name="display", found=display)
+    # Only a window needs one; training, files and export do not.
+    return Finding(name="display", found="none: ParaView's window opens on another machine")

@@ -1,0 +1,71 @@
+"""This machine's TCP sockets, read from the kernel's table: nobody is connected to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# States by their number in include/net/tcp_states.h.
+ESTABLISHED = 1
+LISTEN = 10
+
+
+class TcpSocket(NamedTuple):
+    """One row of the table; *inode* is what ``/proc/<pid>/fd`` links to."""
+
+    local_port: int
+    remote_port: int
+    state: int
+    inode: str
+
+
+def tcp_sockets() -> Iterator[TcpSocket]:
+    """Yield every TCP socket of this network namespace; nothing where there is no ``/proc``."""
+    for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
+        try:
+            rows = Path(table).read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            continue
+        for row in rows:
+            _, local, remote, state, _, _, _, _, _, inode, *_ = row.split()
+            yield TcpSocket(_port(local), _port(remote), int(state, 16), f"socket:[{inode}]")
+
+
+def viewer_listens(port: int) -> bool:
+    """Say whether something on this machine listens on *port*, without connecting to it."""
+    return any(s.state == LISTEN and s.local_port == port for s in tcp_sockets())
+
+
+def connected_to(port: int) -> bool:
+    """Say whether this process holds an established connection to *port* of any machine."""
+    own = links(Path("/proc/self/fd"))
+    return any(
+        s.state == ESTABLISHED and s.remote_port == port and s.inode in own for s in tcp_sockets()
+    )
+
+
+def listener(port: int) -> str:
+    """Name the process that listens on *port*, as far as we may see."""
+    inodes = {s.inode for s in tcp_sockets() if s.state == LISTEN and s.local_port == port}
+    for process in Path("/proc").glob("[0-9]*"):
+        if inodes & links(process / "fd"):
+            return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
+    return "a process of another user"
+
+
+def links(folder: Path) -> set[str]:
+    """Return what the links in *folder* point to, without those that vanish meanwhile."""
+    found = set()
+    try:
+        for link in folder.iterdir():
+            found.add(str(link.readlink()))
+    except OSError:
+        pass
+    return found
+
+
+def _port(address: str) -> int:
+    return int(address.rpartition(":")[2], 16)

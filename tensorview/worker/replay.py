@@ -1,0 +1,44 @@
+"""Send the captures of a saved run to a live client. Runs under ParaView's own Python."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import Any
+
+from tensorview.run import Run
+from tensorview.worker.datasets import read_frame
+from tensorview.worker.sinks.live import LiveSink
+
+WAIT_SECONDS = 0.2
+SETTLE_SECONDS = 1.5
+"""A client that has just connected asks for its channels at the next frame it sees."""
+
+
+def main(options: dict[str, Any]) -> int:
+    """Wait for the viewer, send every capture in its own time, and end the connection."""
+    run = Run.open(options["run_dir"])
+    steps = run.steps()
+    sink = LiveSink(host=options["host"], port=options["port"], script=options["script"])
+    with contextlib.closing(sink):
+        first = read_frame(run, steps[0])
+        sink.write(first)
+        if sink.state != "connected":
+            print(
+                f"Waiting for a viewer at {options['host']}:{options['port']} "
+                f"(in ParaView: Catalyst > Connect). Ctrl-C gives up.",
+                flush=True,
+            )
+        while sink.state != "connected":
+            time.sleep(WAIT_SECONDS)
+            sink.write(first)
+        settled = time.monotonic() + SETTLE_SECONDS
+        while time.monotonic() < settled:
+            time.sleep(WAIT_SECONDS)
+            sink.write(first)
+        for step in steps[1:]:
+            due = time.monotonic() + options["seconds"]
+            sink.write(read_frame(run, step))
+            time.sleep(max(0.0, due - time.monotonic()))
+    print(f"Sent {len(steps)} captures, steps {steps[0]} to {steps[-1]}.", flush=True)
+    return 0
