@@ -1,0 +1,85 @@
+"""Field data: what a client needs to draw every frame of a run the same way."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from tensorview.worker.views.datasets import array, strings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+    from vtkmodules.vtkCommonCore import vtkDataArray
+    from vtkmodules.vtkCommonDataModel import vtkDataSet
+
+    from tensorview.snapshot import Snapshot
+
+
+class LayerNote(NamedTuple):
+    """What is said of one layer: its name, title, and bounds ``x0 x1 y0 y1 z0 z1``."""
+
+    name: str
+    title: str
+    bounds: tuple[float, ...]
+
+
+def annotate(
+    dataset: vtkDataSet,
+    *,
+    snapshot: Snapshot,
+    notes: Sequence[LayerNote],
+    bounds: tuple[float, ...],
+    color_array: str,
+    color_range: tuple[float, float],
+) -> None:
+    """Put the arrays that `tensorview.worker.frame` names into the field data of *dataset*.
+
+    Args:
+        dataset: changed in place.
+        snapshot: what it was made of.
+        notes: one a layer.
+        bounds: of the whole view.
+        color_array: the array to colour by.
+        color_range: its range.
+    """
+    for entry in (
+        _numbers("step", [snapshot.step], dtype=np.int64),
+        _numbers("capture", [snapshot.capture], dtype=np.int64),
+        _numbers("loss", [last_loss(snapshot)]),
+        strings("name", [snapshot.name]),
+        strings("layers", [note.name for note in notes]),
+        strings("layer_titles", [note.title for note in notes]),
+        _numbers("layer_bounds", [bound for note in notes for bound in note.bounds]),
+        _numbers("bounds", bounds),
+        strings("color_array", [color_array]),
+        _numbers("color_range", color_range),
+    ):
+        dataset.GetFieldData().AddArray(entry)
+
+
+def annotate_tiles(
+    dataset: vtkDataSet,
+    *,
+    tiles: tuple[int, ...],
+    filters: NDArray[Any],
+    groups: NDArray[Any] | None,
+) -> None:
+    """Put the geometry of an atlas image's tiles into the field data of *dataset*."""
+    field_data = dataset.GetFieldData()
+    field_data.AddArray(_numbers("tiles", tiles, dtype=np.int32))
+    field_data.AddArray(_numbers("tile_filters", filters, dtype=np.int32))
+    if groups is not None:
+        field_data.AddArray(_numbers("tile_groups", groups, dtype=np.int32))
+
+
+def last_loss(snapshot: Snapshot) -> float:
+    """Loss at this capture, NaN where none was logged."""
+    losses = snapshot.scalars.get("loss", snapshot.trajectory_losses)
+    return float(losses[-1]) if len(losses) else float("nan")
+
+
+def _numbers(name: str, values: ArrayLike, *, dtype: DTypeLike = np.float64) -> vtkDataArray:
+    return array(name, np.array(values, dtype))
