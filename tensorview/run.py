@@ -1,0 +1,259 @@
+"""A run directory: made by the training process, filled by the file worker, read by everyone.
+
+Standard library only, since the training process and the command line import it.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+import zlib
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tensorview.errors import RunError
+from tensorview.manifest import MANIFEST, Entry, latest, layer_part, read_entries
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+RUN_FILE = "run.json"
+SCHEMA_VERSION = 1
+MAX_RUN_FILE_BYTES = 2 * 2**20
+MAX_MANIFEST_BYTES = 256 * 2**20
+
+
+def default_run_dir(name: str, *, now: datetime, parent: Path = Path("tensorview_runs")) -> Path:
+    """Return a path for a new run: ``<parent>/<date>-<name>``, with -2, -3, ... when taken."""
+    base = f"{now:%Y-%m-%d}-{layer_part(name)}"
+    path, number = parent / base, 1
+    while os.path.lexists(path):
+        number += 1
+        path = parent / f"{base}-{number}"
+    return path
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Run:
+    """What one run directory held when it was opened.
+
+    Attributes:
+        path: the directory.
+        created: when the run began, ISO 8601 with time zone.
+        settings: what the training process wrote about itself; ``"name"`` is the run's name.
+        files: by step in order of time, the files committed at that step, by their path in the run.
+        damaged_lines: lines of the manifest that could not be read and were left out.
+    """
+
+    path: Path
+    created: str
+    settings: dict[str, Any]
+    files: dict[int, dict[str, Entry]]
+    damaged_lines: int
+    _former: dict[str, set[tuple[int, int]]]
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], *, settings: dict[str, Any]) -> Run:
+        """Make a run directory, with mode 0700 unless it is there already.
+
+        Args:
+            path: a directory that is missing, or holds no run.
+            settings: JSON-ready; ``"name"`` is the run's name.
+
+        Raises:
+            RunError: it holds a run, is no directory, or cannot be written.
+        """
+        path = Path(path)
+        if os.path.lexists(path / RUN_FILE) or os.path.lexists(path / MANIFEST):
+            raise RunError(
+                f"Cannot write a run in '{path}': it already holds {_described(path)}. "
+                f"Give another run_dir, or remove it."
+            )
+        created = datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds")
+        document = {"schema": SCHEMA_VERSION, "created": created, "settings": settings}
+        data = json.dumps(document, indent=2).encode() + b"\n"
+        try:
+            if path.exists() and not path.is_dir():
+                raise RunError(
+                    f"Cannot write a run in '{path}': it is not a directory. Give another run_dir."
+                )
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.mkdir(mode=0o700)
+            replace_file(path / RUN_FILE, data)
+        except OSError as error:
+            raise RunError(
+                f"Cannot write a run in '{path}': {error.strerror}. Give another run_dir."
+            ) from None
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Run:
+        """Read what a run directory holds; of a damaged manifest, what is intact.
+
+        Raises:
+            RunError: there is no run, or its ``run.json`` cannot be read or trusted.
+        """
+        path = Path(path)
+        created, settings = _read_run_file(path)
+        try:
+            with _open_inside(path, MANIFEST, limit=MAX_MANIFEST_BYTES) as stream:
+                entries, _, damaged = read_entries(stream)
+        except FileNotFoundError:
+            entries, damaged = [], 0  # no capture was committed yet
+        except OSError as error:
+            raise RunError(f"Cannot read run '{path}': {MANIFEST}: {error.strerror}.") from None
+        files = latest(entries)
+        former: dict[str, set[tuple[int, int]]] = {}
+        for entry in entries:
+            if files[entry.step].get(entry.file) is not entry:
+                former.setdefault(entry.file, set()).add((entry.size, entry.crc32))
+        return cls(
+            path=path,
+            created=created,
+            settings=settings,
+            files=files,
+            damaged_lines=damaged,
+            _former=former,
+        )
+
+    def steps(self, view: str | None = None) -> tuple[int, ...]:
+        """Return the steps at which *view* was written, or any view, in order of time."""
+        return tuple(
+            step
+            for step, files in self.files.items()
+            if view is None or any(entry.view == view for entry in files.values())
+        )
+
+    def entries(self, step: int, *, view: str, suffix: str) -> tuple[Entry, ...]:
+        """Return the files of one view at one step, layer by layer for an atlas."""
+        return tuple(
+            entry
+            for entry in self.files.get(step, {}).values()
+            if entry.view == view and entry.file.endswith(suffix)
+        )
+
+    def read_bytes(self, view: str, step: int, *, layer: str | None = None) -> bytes:
+        """Return a view's dataset file, or one layer's of an atlas, once it is proved whole.
+
+        Raises:
+            RunError: there is none, or it is not what was committed.
+        """
+        suffix = ".vtp" if layer is None else ".vti"
+        for entry in self.entries(step, view=view, suffix=suffix):
+            if entry.layer == layer:
+                return self.read(entry)
+        wanted = view if layer is None else f"{view} of layer {layer!r}"
+        raise RunError(f"Cannot read {wanted} at step {step} of run '{self.path}': not written.")
+
+    def read(self, entry: Entry) -> bytes:
+        """Return the bytes of a committed file, once size and CRC are proved.
+
+        A writer that replaces a file states the new content first, so that what any line of the
+        manifest states of it is whole.
+
+        Raises:
+            RunError: it is missing, cut short, changed, or not a plain file inside the run.
+        """
+        whole = {(entry.size, entry.crc32), *self._former.get(entry.file, ())}
+        sizes = {size for size, _ in whole}
+        problem = f"Cannot read '{entry.file}' of run '{self.path}'"
+        try:
+            with _open_inside(self.path, entry.file, limit=max(sizes)) as stream:
+                data = stream.read()
+        except OSError as error:
+            raise RunError(f"{problem}: {error.strerror}.") from None
+        if len(data) not in sizes:
+            raise RunError(
+                f"{problem}: it is damaged, it ends at byte {len(data)} instead of {entry.size}."
+            )
+        if (len(data), zlib.crc32(data)) not in whole:
+            raise RunError(
+                f"{problem}: it is damaged, the CRC of its {len(data)} bytes is not the one that "
+                f"was committed."
+            )
+        return data
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Give *path* the content *data* so that every reader sees the old or the new file, whole.
+
+    Raises:
+        OSError: nothing changed, and the temporary file is removed.
+    """
+    temporary = temporary_path(path)
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def temporary_path(path: Path) -> Path:
+    """Return where the content of *path* is written before it is complete."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def _open_inside(root: Path, file: str, *, limit: int) -> BinaryIO:
+    """Open a plain file below *root* without following a link on the way.
+
+    Raises:
+        OSError: missing, not a plain file, larger than *limit* bytes, or behind a link.
+    """
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not block
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        *parts, name = file.split("/")
+        for part in parts:
+            inner = os.open(part, flags | os.O_DIRECTORY, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        descriptor = os.open(name, flags, dir_fd=folder)
+    finally:
+        os.close(folder)
+    stream = os.fdopen(descriptor, "rb")
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode) and status.st_size <= limit:
+        return stream
+    stream.close()
+    if stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EFBIG, f"it has {status.st_size} bytes, expected at most {limit}")
+    raise OSError(errno.EINVAL, "it is not a plain file")
+
+
+def _read_run_file(path: Path) -> tuple[str, dict[str, Any]]:
+    """Return when the run in *path* was created, and its settings."""
+    try:
+        with _open_inside(path, RUN_FILE, limit=MAX_RUN_FILE_BYTES) as stream:
+            found: Any = json.load(stream)
+    except (FileNotFoundError, NotADirectoryError):
+        raise RunError(f"Cannot open run '{path}': there is no {RUN_FILE} in it.") from None
+    except OSError as error:
+        raise RunError(f"Cannot open run '{path}': {RUN_FILE}: {error.strerror}.") from None
+    except (ValueError, RecursionError):
+        raise RunError(f"Cannot open run '{path}': its {RUN_FILE} is damaged.") from None
+    if not isinstance(found, dict) or type(found.get("schema")) is not int:
+        raise RunError(f"Cannot open run '{path}': its {RUN_FILE} is not that of a run.")
+    if found["schema"] != SCHEMA_VERSION:
+        raise RunError(
+            f"Cannot open run '{path}': it has schema version {found['schema']}, expected "
+            f"{SCHEMA_VERSION}. Use the tensorview that wrote it."
+        )
+    created, settings = found.get("created"), found.get("settings")
+    if not isinstance(created, str) or not isinstance(settings, dict):
+        raise RunError(f"Cannot open run '{path}': its {RUN_FILE} is not that of a run.")
+    return created, settings
+
+
+def _described(path: Path) -> str:
+    """Say which run *path* holds, as far as it can be read."""
+    try:
+        created, settings = _read_run_file(path)
+    except RunError:
+        return "a run that cannot be read"
+    return f"a run of {settings.get('name', 'unknown name')} from {created[:10]}"
