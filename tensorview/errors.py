@@ -25,5 +25,9 @@ class RunError(TensorviewError):
     """A run directory cannot be written, read or trusted."""
 
 
+class UnwritableRunError(RunError):
+    """A run directory cannot be written where it should be: no permission, no space."""
+
+
 class ParaViewError(TensorviewError):
     """ParaView is missing, too old, or its Catalyst cannot be used."""

@@ -40,6 +40,10 @@ class Outputs:
         live: where a viewer is expected; None for no live sink.
         pipeline: the Catalyst script; None for ours.
 
+    Attributes:
+        workers: by sink name, ``"files"`` and ``"live"``, those that were started.
+        live: None once it is clear that there will be no live sink.
+
     Raises:
         ParaViewError: live was asked for at once, and there is no usable ParaView.
     """
@@ -54,7 +58,7 @@ class Outputs:
     ) -> None:
         self.workers: dict[str, WorkerHandle] = {}
         self._run_path = run_path
-        self._live = live
+        self.live = live
         self._script = pipeline or catalyst_script("live.py")
         self._look_at = 0.0
         paraview = find_paraview() if live and live.at_once else None
@@ -83,19 +87,19 @@ class Outputs:
 
     def _look_for_viewer(self) -> None:
         now = time.monotonic()
-        if self._live is None or "live" in self.workers or now < self._look_at:
+        if self.live is None or "live" in self.workers or now < self._look_at:
             return
         self._look_at = now + LOOK_SECONDS
-        if not viewer_listens(self._live.port):
+        if not viewer_listens(self.live.port):
             return
         # Asking ParaView what it can do takes a second, so here it must show by itself.
         pvpython = find_pvpython()
         if pvpython is None:
-            log.warning("A viewer listens on port %d, but %s", self._live.port, INSTALL_HINT)
-            self._live = None
+            log.warning("A viewer listens on port %d, but %s", self.live.port, INSTALL_HINT)
+            self.live = None
             return
-        log.info("A viewer listens on port %d: sending to it.", self._live.port)
-        self._start("live", self._live_command(self._live, pvpython))
+        log.info("A viewer listens on port %d: sending to it.", self.live.port)
+        self._start("live", self._live_command(self.live, pvpython))
 
     def _start(self, name: str, command: WorkerCommand) -> None:
         try:
@@ -105,7 +109,7 @@ class Outputs:
         except (OSError, TransportError) as error:
             log.error("The %s sink is off: %s", name, error)
             if name == "live":
-                self._live = None
+                self.live = None
 
     def _live_command(self, live: LiveTarget, pvpython: Path) -> WorkerCommand:
         return WorkerCommand(

@@ -1,0 +1,422 @@
+"""`watch` and `Watcher`: when to capture, and everything's life from the first step to the last."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import weakref
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from tensorview import capture
+from tensorview.errors import ConfigurationError
+from tensorview.memory import Memory
+from tensorview.settings import Settings, check_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+    from pathlib import Path
+
+    from torch import nn
+    from torch.optim import Optimizer
+
+    from tensorview.snapshot import Snapshot
+
+log = logging.getLogger("tensorview")
+
+def watch(  # a keyword each, all optional
+    model: nn.Module,
+    optimizer: Optimizer | Sequence[Optimizer] | None = None,
+    *,
+    every: int = 50,
+    layers: Sequence[str] | Callable[[str, nn.Module], bool] | None = None,
+    views: Collection[str] | None = None,
+    probe: Any = None,
+    activations: str = "probe",
+    activation_point: str = "after",
+    run_dir: str | Path | None = None,
+    formats: Collection[str] = ("vtp",),
+    live: str | bool = "auto",
+    pipeline: str | Path | None = None,
+    trajectory_axes: Mapping[str, Any] | None = None,
+    form: str = "auto",
+    map_samples: Collection[int] = (0,),
+    threshold: float = 0.9,
+    linkage: str = "complete",
+    correlation: str = "position",
+    name: str | None = None,
+    strict: bool = False,
+) -> Watcher:
+    """Show what happens inside *model* while it trains.
+
+    The first step, every *every* steps, and the last step are captured; training goes on bit for
+    bit as it would have. Nothing raises into the training loop after this call returned, unless
+    *strict*.
+
+    Args:
+        model: any module; compiled and distributed ones are looked into.
+        optimizer: its steps are counted (of several, the first one's). Without one, call
+            `Watcher.step`.
+        every: capture every so many optimizer steps.
+        layers: names, globs, or a predicate ``(name, module) -> bool``. Default: every Conv,
+            ConvTranspose and Linear.
+        views: some of weights, trajectory, distribution, maps, correlation, scalars. Default: all.
+        probe: the batch that activations are taken from: a tensor, a tuple of arguments or a dict
+            of keyword arguments. Default: the first 64 samples of the first call.
+        activations: ``"probe"``, or ``"batch"`` for the training batch itself.
+        activation_point: ``"after"`` the BatchNorm and element-wise nonlinearity that directly
+            follow the layer, or ``"raw"``: its own output.
+        run_dir: where files go. Default: ``tensorview_runs/<date>-<model>``.
+        formats: some of ``"vtp"`` and ``"csv"``; empty writes no files.
+        live: ``"auto"`` (once a viewer listens on port 22222 of this machine), True, False, or
+            ``"host:port"``.
+        pipeline: a Catalyst script of your own, of version 2.0.
+        trajectory_axes: layer name -> list of triples of weight indices to draw paths along,
+            beside the PCA.
+        form: ``"auto"`` draws large layers as images, ``"cells"`` and ``"atlas"`` force either.
+        map_samples: samples of the probe whose own feature maps are kept beside the mean.
+        threshold: Pearson r from which two filters belong to one group.
+        linkage: ``"complete"``: every pair of a group is above the threshold; ``"transitive"``:
+            each filter is above it with one other of its group, as in the paper.
+        correlation: ``"position"``: over samples and positions; ``"batch_sum"``: over the maps
+            summed over the batch, as in the paper.
+        name: shown in clients. Default: the model's class.
+        strict: raise our own faults instead of counting them.
+
+    Returns:
+        The `Watcher`. It need not be kept: it lives until `Watcher.close`, the end of its ``with``
+        block or of the process, or until model or optimizer is collected.
+
+    Raises:
+        ConfigurationError: an argument that cannot be used.
+        CaptureError: a layer or *probe* that cannot be captured.
+        RunError: *run_dir* holds a run already.
+        ParaViewError: live was asked for, and no usable ParaView is there.
+    """
+    eager = capture.unwrap(model)
+    settings = check_settings(
+        every=every,
+        layers=layers,
+        views=views,
+        probe=probe,
+        activations=activations,
+        activation_point=activation_point,
+        run_dir=run_dir,
+        formats=formats,
+        live=live,
+        pipeline=pipeline,
+        trajectory_axes=trajectory_axes,
+        form=form,
+        map_samples=map_samples,
+        threshold=threshold,
+        linkage=linkage,
+        correlation=correlation,
+        name=type(eager).__name__ if name is None else name,
+        strict=strict,
+    )
+    former = _watchers.get(id(eager))
+    if former is not None:  # a notebook that runs its cell again
+        former.close()
+    optimizers = [] if optimizer is None else _as_list(optimizer)
+    return Watcher(model, optimizers[0] if optimizers else None, settings=settings)
+
+
+def _as_list(optimizer: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
+    found = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
+    for item in found:
+        if not hasattr(item, "register_step_post_hook"):
+            raise ConfigurationError(
+                f"optimizer={type(item).__name__} cannot be used: expected a torch.optim.Optimizer "
+                f"or a list of them. Leave it out and call watcher.step() after each step."
+            )
+    return found  # type: ignore[return-value]  # each was checked
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinkStatus:
+    """How one sink does: its state in a word, captures delivered and dropped, its last fault."""
+
+    state: str
+    delivered: int
+    dropped: int
+    fault: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """What a `Watcher` did so far.
+
+    Attributes:
+        step: optimizer steps counted.
+        captures: snapshots taken.
+        dropped: captures that a sink did not get, summed over sinks.
+        reduced: one sentence a layer that is not shown in full.
+        sinks: by name: ``"files"``, ``"live"``.
+        faults: faults of ours since the start, and the last one's text.
+        last_fault: empty if there was none.
+        cost: our share of the wall time since the first step, 0 to 1.
+        run_dir: where files go, None for nowhere.
+    """
+
+    step: int
+    captures: int
+    dropped: int
+    reduced: tuple[str, ...]
+    sinks: dict[str, SinkStatus]
+    faults: int
+    last_fault: str
+    cost: float
+    run_dir: Path | None
+
+
+class Watcher:
+    """Captures one model's training. Made by `watch`.
+
+    Holds model and optimizer weakly: they live as long as they would without us.
+    """
+
+    def __init__(
+        self, model: nn.Module, optimizer: Optimizer | None, *, settings: Settings
+    ) -> None:
+        self.settings = settings
+        eager = capture.unwrap(model)
+        # Shares all the model has without being it: lets the last step be captured when the model
+        # itself has just been collected.
+        self._stand_in = eager.__class__.__new__(eager.__class__)
+        object.__setattr__(self._stand_in, "__dict__", eager.__dict__)
+        self._pid = os.getpid()
+        self._step = 0
+        self._captured_step = -1
+        self._pending: _Pending | None = None
+        self._logged: dict[str, Any] = {}
+        self._before: capture.Sketches | None = None
+        self._snapshot: Snapshot | None = None
+        self._captures = 0
+        self._faults: dict[str, int] = {}
+        self._started = self._cost_seconds = 0.0
+        self._closed = False
+        self._capturer = capture.Capturer(self._stand_in, settings=settings)
+        self._memory = Memory(self._capturer.layers, settings=settings)
+        self._run_path: Path | None = None
+        self._outputs: Outputs | None = None
+        self._cleanup = contextlib.ExitStack()
+        self.active = _is_first_rank()
+        if self.active:
+            self._open_outputs()
+            self._attach(model, optimizer)
+
+    def _open_outputs(self) -> None:
+        live = self.settings.live
+        if live and any(watcher.has_live for watcher in _watchers.values()):
+            log.warning(
+                "Another model is shown live already: %s goes to files only.", self.settings.name
+            )
+            live = None
+        if self.settings.formats:
+            self._run_path = _make_run(self.settings, self._capturer.describe())
+        self._outputs = Outputs(
+            run_path=self._run_path,
+            formats=self.settings.formats,
+            live=live,
+            pipeline=self.settings.pipeline,
+        )
+
+    @property
+    def has_live(self) -> bool:
+        """Whether a live viewer is, or may come to be, shown this model."""
+        return self._outputs is not None and self._outputs.live is not None
+
+    def _attach(self, model: nn.Module, optimizer: Optimizer | None) -> None:
+        eager = capture.unwrap(model)
+        if optimizer is not None:
+            before = optimizer.register_step_pre_hook(self._before_step)
+            after = optimizer.register_step_post_hook(self._after_step)
+            self._cleanup.callback(before.remove)
+            self._cleanup.callback(after.remove)
+        for owner in filter(None, (eager, optimizer)):
+            end = weakref.finalize(owner, self.close)
+            end.atexit = False  # `_close_all` does that
+            self._cleanup.callback(end.detach)
+        self._capturer.wait_for_probe(model)
+        self._cleanup.callback(self._capturer.detach)
+        _watchers[id(eager)] = self
+        self._cleanup.callback(_watchers.pop, id(eager), None)
+
+    def step(self) -> None:
+        """Count one step; for trainings without a `torch.optim.Optimizer`."""
+        self._after_step()
+
+    def log(self, **scalars: float | Tensor) -> None:
+        """Attach numbers to the next capture. Tensors are read only then."""
+        for key, value in scalars.items():
+            self._logged[key] = value.detach() if isinstance(value, torch.Tensor) else value
+
+    def snapshot(self) -> Snapshot | None:
+        """Return the newest snapshot, None before the first capture."""
+        return self._snapshot
+
+    def status(self) -> Status:
+        """Say what was done so far."""
+        workers = self._outputs.workers if self._outputs else {}
+        if self._outputs and not self._closed:
+            self._outputs.poll()
+        sinks = {
+            name: SinkStatus(
+                state=worker.state,
+                delivered=worker.delivered,
+                dropped=worker.dropped,
+                fault=worker.last_fault,
+            )
+            for name, worker in workers.items()
+        }
+        wall = time.perf_counter() - self._started if self._started else 0.0
+        return Status(
+            step=self._step,
+            captures=self._captures,
+            dropped=sum(sink.dropped for sink in sinks.values()),
+            reduced=self._capturer.reduced,
+            sinks=sinks,
+            faults=sum(self._faults.values()),
+            last_fault=next(reversed(self._faults), ""),
+            cost=self._cost_seconds / wall if wall else 0.0,
+            run_dir=self._run_path,
+        )
+
+    def close(self) -> None:
+        """Capture the last step if it was not, write what is on its way, leave nothing behind.
+
+        Takes up to 5 s, longer only while files are being written; Ctrl-C gives up.
+        """
+        if self._closed or self._pid != os.getpid():
+            return
+        self._closed = True
+        try:
+            if self._step > 0 and self._captured_step != self._step:
+                self._guarded(self._capture_now)
+            self._guarded(self._wait_for_pending)
+        finally:
+            self._cleanup.close()
+            if self._outputs is not None:
+                self._outputs.close()
+
+    def __enter__(self) -> Watcher:  # noqa: PYI034  # typing.Self needs Python 3.11
+        """Return itself; the end of the block closes it."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close, whatever the block raised."""
+        self.close()
+
+    def _is_due(self, step: int) -> bool:
+        return step == 1 or step % self.settings.every == 0
+
+    def _before_step(self, *_: Any) -> None:
+        if self._is_due(self._step + 1):
+            self._guarded(self._sketch_weights)
+
+    def _sketch_weights(self) -> None:
+        self._before = self._capturer.sketch_weights()
+
+    def _after_step(self, *_: Any) -> None:
+        self._step += 1
+        if self._closed or self._pid != os.getpid():
+            return
+        if self._started == 0.0:
+            self._started = time.perf_counter()
+        if self._pending is not None:
+            self._guarded(self._finish_if_ready)
+        if self._is_due(self._step):
+            self._guarded(self._capture_now)
+        if self.settings.activations == "batch" and self._is_due(self._step + 1):
+            self._guarded(self._capturer.attach_to_batch)
+
+    def _guarded(self, action: Callable[[], None]) -> None:
+        """Do *action*; a fault of ours is logged once and counted, and never reaches the loop."""
+        started = time.perf_counter()
+        try:
+            action()
+        except Exception as error:
+            if self.settings.strict:
+                raise
+            text = f"{type(error).__name__}: {error}"
+            if text not in self._faults:
+                log.error("tensorview skipped a capture at step %d: %s", self._step, text)
+            self._faults[text] = self._faults.pop(text, 0) + 1
+        finally:
+            self._cost_seconds += time.perf_counter() - started
+
+    def _capture_now(self) -> None:
+        self._wait_for_pending()
+        logged = {key: _to_host(value) for key, value in self._logged.items()}
+        self._logged.clear()
+        before, self._before = self._before, None
+        self._captured_step = self._step
+        result = self._capturer.begin(before=before)
+        self._pending = _Pending(step=self._step, logged=logged, result=result)
+        self._finish_if_ready()
+
+    def _finish_if_ready(self) -> None:
+        if self._pending is not None and self._pending.result.ready():
+            self._finish(self._pending)
+
+    def _wait_for_pending(self) -> None:
+        """The one place that waits for the device: captures overtaking each other, and the end."""
+        if self._pending is not None:
+            self._finish(self._pending)
+
+    def _finish(self, pending: _Pending) -> None:
+        self._pending = None
+        logged = {key: float(value) for key, value in pending.logged.items()}
+        result = pending.result.finish()
+        self._snapshot = self._memory.remember(pending.step, result, logged=logged)
+        self._captures += 1
+        if self._outputs is not None:
+            self._outputs.publish(self._snapshot)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Pending:
+    """A capture whose numbers are still on their way from the device."""
+
+    step: int
+    logged: dict[str, Any]
+    result: capture.PendingCapture
+
+
+def _to_host(value: Any) -> Any:
+    return value.to("cpu", non_blocking=True) if isinstance(value, torch.Tensor) else value
+
+
+def _make_run(settings: Settings, description: dict[str, Any]) -> Path | None:
+    """Make the run directory; None, with one WARNING, where none can be written."""
+    now = datetime.now().astimezone()
+    path = settings.run_dir or default_run_dir(settings.name, now=now).absolute()
+    about = {"name": settings.name, "every": settings.every, "views": settings.views, **description}
+    try:
+        return Run.create(path, settings=about).path
+    except UnwritableRunError as error:
+        log.warning("%s Nothing is written, live only.", error)
+        return None
+
+
+def _is_first_rank() -> bool:
+    """In distributed training only rank 0 captures."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank() == 0
+    return os.environ.get("RANK", "0") == "0"
+
+
+_watchers: dict[int, Watcher] = {}
+
+
+@atexit.register
+def _close_all() -> None:
+    for watcher in list(_watchers.values()):
+        watcher.close()
