@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
+import time
 import weakref
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from tensorview import capture
-from tensorview.errors import ConfigurationError
+from tensorview.errors import ConfigurationError, UnwritableRunError
 from tensorview.memory import Memory
+from tensorview.outputs import Outputs
+from tensorview.run import Run, default_run_dir
 from tensorview.settings import Settings, check_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
+    from types import TracebackType
 
-    from torch import nn
+    from torch import Tensor, nn
     from torch.optim import Optimizer
 
     from tensorview.snapshot import Snapshot
 
 log = logging.getLogger("tensorview")
+
 
 def watch(  # a keyword each, all optional
     model: nn.Module,
