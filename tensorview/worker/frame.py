@@ -19,6 +19,11 @@ the same way from the first frame to the last:
 Images of an atlas also carry ``tiles`` (int32 5: columns, rows, tile width, tile height, gutter; in
 pixels), ``tile_filters`` (int32: true filter of each tile, row by row from the top) and, where
 activations are shown, ``tile_groups`` (int32).
+
+A tile of weights is made of windows, one an input channel: ``windows`` (int32 5: columns, rows,
+window width, window height, gap; in pixels), ``window_channels`` (int32: input channel of each
+window, row by row from the top, within the convolution group) and ``tile_first_channels`` (int32:
+first input channel of each tile's convolution group).
 """
 
 from __future__ import annotations

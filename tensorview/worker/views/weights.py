@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tensorview.worker.views.atlas import AtlasImage
-from tensorview.worker.views.datasets import equal_cells, image, join, polydata
+from tensorview.worker.views.datasets import array, equal_cells, image, join, polydata
 from tensorview.worker.views.layout import TileGrid, place
 
 if TYPE_CHECKING:
@@ -86,8 +86,15 @@ def atlas(entry: PanelLayer) -> AtlasImage:
     assert weights is not None
     windows, tiles = grids(weights.values.shape, panel=entry.panel, min_gutter=1)
     pixels = tiles.mosaic(windows.mosaic(weights.values))
+    drawn = image({"weight": pixels}, placement=place(tiles, entry.panel))
+    for name, values in (
+        ("windows", (windows.columns, windows.rows, *weights.values.shape[:1:-1], windows.gutter)),
+        ("window_channels", weights.in_channels),
+        ("tile_first_channels", _first_channels(weights)),
+    ):
+        drawn.GetFieldData().AddArray(array(name, np.array(values, np.int32)))
     return AtlasImage(
-        image=image({"weight": pixels}, placement=place(tiles, entry.panel)),
+        image=drawn,
         tiles=(tiles.columns, tiles.rows, tiles.tile_width, tiles.tile_height, tiles.gutter),
         filters=weights.filters,
         groups=None,
@@ -136,8 +143,7 @@ def _table(weights: Weights, *, index: int) -> dict[str, NDArray[Any]]:
         np.arange(values.shape[2], dtype=np.int32),
         np.arange(values.shape[3], dtype=np.int32),
     )
-    filters_per_group = max(weights.out // weights.conv_groups, 1)
-    true_channels = filters // filters_per_group * weights.in_per_group + in_channels
+    true_channels = _first_channels(weights)[:, None, None, None] + in_channels
     columns = {"filter": filters, "in_channel": true_channels, "row": rows, "col": cols}
     with np.errstate(over="ignore", under="ignore"):
         scaled = (values / weights.range).astype(np.float32)
@@ -150,6 +156,12 @@ def _table(weights: Weights, *, index: int) -> dict[str, NDArray[Any]]:
             for name, column in columns.items()
         },
     }
+
+
+def _first_channels(weights: Weights) -> NDArray[Any]:
+    """First input channel of the convolution group of every filter, shape ``(F,)``."""
+    filters_per_group = max(weights.out // weights.conv_groups, 1)
+    return weights.filters // filters_per_group * weights.in_per_group
 
 
 def _boxes(weights: Weights, *, panel: Panel) -> NDArray[Any]:
