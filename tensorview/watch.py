@@ -20,6 +20,7 @@ from tensorview.memory import Memory
 from tensorview.outputs import Outputs
 from tensorview.run import Run, default_run_dir
 from tensorview.settings import Settings, check_settings
+from tensorview.status import SinkStatus, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -140,43 +141,6 @@ def _as_list(optimizer: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
                 f"or a list of them. Leave it out and call watcher.step() after each step."
             )
     return found  # type: ignore[return-value]  # each was checked
-
-
-@dataclass(frozen=True, kw_only=True)
-class SinkStatus:
-    """How one sink does: its state in a word, captures delivered and dropped, its last fault."""
-
-    state: str
-    delivered: int
-    dropped: int
-    fault: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Status:
-    """What a `Watcher` did so far.
-
-    Attributes:
-        step: optimizer steps counted.
-        captures: snapshots taken.
-        dropped: captures that a sink did not get, summed over sinks.
-        reduced: one sentence a layer that is not shown in full.
-        sinks: by name: ``"files"``, ``"live"``.
-        faults: faults of ours since the start, and the last one's text.
-        last_fault: empty if there was none.
-        cost: our share of the wall time since the first step, 0 to 1.
-        run_dir: where files go, None for nowhere.
-    """
-
-    step: int
-    captures: int
-    dropped: int
-    reduced: tuple[str, ...]
-    sinks: dict[str, SinkStatus]
-    faults: int
-    last_fault: str
-    cost: float
-    run_dir: Path | None
 
 
 class Watcher:

@@ -1,0 +1,63 @@
+"""What a `Watcher` says of itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinkStatus:
+    """How one sink does: its state in a word, captures delivered and dropped, its last fault."""
+
+    state: str
+    delivered: int
+    dropped: int
+    fault: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """What a `Watcher` did so far.
+
+    Attributes:
+        step: optimizer steps counted.
+        captures: snapshots taken.
+        dropped: captures that a sink did not get, summed over sinks.
+        reduced: one sentence a layer that is not shown in full.
+        sinks: by name: ``"files"``, ``"live"``.
+        faults: faults of ours since the start, and the last one's text.
+        last_fault: empty if there was none.
+        cost: our share of the wall time since the first step, 0 to 1.
+        run_dir: where files go, None for nowhere.
+    """
+
+    step: int
+    captures: int
+    dropped: int
+    reduced: tuple[str, ...]
+    sinks: dict[str, SinkStatus]
+    faults: int
+    last_fault: str
+    cost: float
+    run_dir: Path | None
+
+    def __str__(self) -> str:
+        """Lay it out for a person, a line each."""
+        lines = [
+            f"step {self.step}, {self.captures} captures, {self.dropped} dropped, "
+            f"{self.cost:.1%} of the wall time",
+            f"files: {self.run_dir or 'none'}",
+        ]
+        for name, sink in self.sinks.items():
+            fault = f" ({sink.fault})" if sink.fault else ""
+            lines.append(
+                f"{name}: {sink.state}, {sink.delivered} delivered, {sink.dropped} dropped{fault}"
+            )
+        lines += [f"reduced: {sentence}" for sentence in self.reduced]
+        if self.faults:
+            lines.append(f"{self.faults} faults, the last: {self.last_fault}")
+        return "\n".join(lines)
