@@ -1,0 +1,181 @@
+"""The live worker, real ParaView on both ends: whatever the viewer does, publishing never waits."""
+
+import contextlib
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+
+from tensorview.outputs import Outputs
+from tensorview.settings import LiveTarget
+from tests.doubles import SilentListener, Viewer, free_port, wait_until
+from tests.snapshots import make_snapshot
+
+pytestmark = pytest.mark.paraview
+
+
+def snapshot(index):
+    return make_snapshot(np.random.default_rng(index), step=50 * (4 + index))
+
+
+@contextlib.contextmanager
+def live_outputs(tmp_path, port, *, at_once=True, pipeline=None):
+    outputs = Outputs(
+        run_path=tmp_path,
+        formats=(),
+        live=LiveTarget(host="localhost", port=port, at_once=at_once),
+        pipeline=pipeline,
+    )
+    try:
+        yield outputs
+    finally:
+        outputs.close()
+
+
+def publish_until(outputs, condition, *, seconds, what, first=0):
+    """Publish ten snapshots a second until *condition*; return how long the longest took."""
+    deadline, index, longest = time.monotonic() + seconds, first, 0.0
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
+        started = time.monotonic()
+        outputs.publish(snapshot(index))
+        longest = max(longest, time.monotonic() - started)
+        index += 1
+        time.sleep(0.1)
+    return longest
+
+
+def test_l4_a_viewer_may_come_go_and_come_back(tmp_path):
+    """Frames arrive at a viewer that comes late, and again at the next one on the same port."""
+    port = free_port()
+    with live_outputs(tmp_path, port) as outputs:
+        outputs.publish(snapshot(0))
+        with Viewer(tmp_path, port=port) as first:
+            publish_until(outputs, lambda: len(first.steps()) >= 3, seconds=20, what="frames")
+            first.kill()
+        with Viewer(tmp_path, port=port) as second:
+            publish_until(
+                outputs, lambda: len(second.steps()) >= 3, seconds=20, what="frames again", first=100
+            )
+
+        assert outputs.workers["live"].state == "connected"
+
+
+def test_l10_a_viewer_that_comes_late_gets_the_current_frame(tmp_path):
+    """Between two captures a viewer that has just come is shown the last one, not nothing."""
+    port = free_port()
+    with live_outputs(tmp_path, port) as outputs:
+        outputs.publish(snapshot(7))
+        with Viewer(tmp_path, port=port) as viewer:
+            wait_until(lambda: viewer.steps() == [550], seconds=20, what="the current frame")
+
+
+def test_l2_a_frozen_viewer_never_holds_the_publisher(tmp_path):
+    """With the viewer stopped, publishing takes no longer and the newest frame is shown after."""
+    port = free_port()
+    with live_outputs(tmp_path, port) as outputs, Viewer(tmp_path, port=port) as viewer:
+        publish_until(outputs, lambda: len(viewer.steps()) >= 2, seconds=20, what="frames")
+        pid = outputs.workers["live"].pid
+        viewer.freeze()
+        longest, dropped = 0.0, outputs.workers["live"].dropped
+        for index in range(200, 230):
+            started = time.monotonic()
+            outputs.publish(snapshot(index))
+            longest = max(longest, time.monotonic() - started)
+            time.sleep(0.1)
+
+        assert longest < 0.5
+        assert outputs.workers["live"].dropped > dropped
+        viewer.thaw()
+        wait_until(lambda: viewer.steps()[-1:] == [50 * 233], seconds=10, what="the newest frame")
+        assert outputs.workers["live"].pid == pid
+
+
+def test_l5_a_silent_listener_never_holds_the_publisher(tmp_path):
+    """Something on the port that never answers blocks the worker, not us; closing is quick."""
+    port = free_port()
+    with SilentListener(port=port) as listener:
+        with live_outputs(tmp_path, port) as outputs:
+            longest = publish_until(
+                outputs, lambda: len(listener.accepted) > 0, seconds=20, what="a connection"
+            )
+            for index in range(100, 120):
+                started = time.monotonic()
+                outputs.publish(snapshot(index))
+                longest = max(longest, time.monotonic() - started)
+            started = time.monotonic()
+        closing = time.monotonic() - started
+
+    assert longest < 0.5
+    assert closing < 6.0
+
+
+def test_l7_a_killed_worker_is_started_again(tmp_path):
+    """A live worker that dies is replaced, and the viewer gets frames again."""
+    port = free_port()
+    with live_outputs(tmp_path, port) as outputs, Viewer(tmp_path, port=port) as viewer:
+        publish_until(outputs, lambda: len(viewer.steps()) >= 2, seconds=20, what="frames")
+        pid = outputs.workers["live"].pid
+        os.kill(pid, signal.SIGKILL)
+        count = len(viewer.steps())
+        publish_until(
+            outputs, lambda: len(viewer.steps()) > count + 1, seconds=20, what="more", first=300
+        )
+
+        assert outputs.workers["live"].pid != pid
+
+
+def test_auto_starts_no_worker_before_a_viewer_listens(tmp_path):
+    """Nobody pays for a ParaView that nobody watches; the worker comes with the viewer."""
+    port = free_port()
+    with live_outputs(tmp_path, port, at_once=False) as outputs:
+        outputs.publish(snapshot(0))
+
+        assert outputs.workers == {}
+        with Viewer(tmp_path, port=port) as viewer:
+            publish_until(outputs, lambda: len(viewer.steps()) >= 2, seconds=20, what="frames")
+
+
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        ("import nothing_of_that_name", "failed: ModuleNotFoundError: No module named"),
+        ("def catalyst_execute(info):\n    1 / 0", "failed: ZeroDivisionError: division by zero"),
+        ("print('no function')", "did not run: it needs a function catalyst_execute(info)"),
+    ],
+)
+def test_l8_a_broken_catalyst_script_is_named(tmp_path, script, message):
+    """ParaView turns a failing script into a silent no-op; we say what failed, and why."""
+    path = tmp_path / "own_pipeline.py"
+    path.write_text(f"# script-version: 2.0\nfrom paraview import catalyst\n{script}\n")
+    with live_outputs(tmp_path, free_port(), pipeline=path) as outputs:
+        worker = outputs.workers["live"]
+        publish_until(outputs, lambda: worker.last_fault, seconds=20, what="a fault")
+
+        assert "own_pipeline.py" in worker.last_fault
+        assert message in worker.last_fault
+
+
+def test_the_live_worker_ends_with_its_parent(tmp_path):
+    """When the training process is killed, its live worker is gone at once."""
+    port = free_port()
+    pid = os.fork()
+    if pid == 0:
+        outputs = Outputs(
+            run_path=tmp_path,
+            formats=(),
+            live=LiveTarget(host="localhost", port=port, at_once=True),
+            pipeline=None,
+        )
+        (tmp_path / "pid").write_text(str(outputs.workers["live"].pid))
+        time.sleep(60)
+        os._exit(0)
+    wait_until(lambda: (tmp_path / "pid").exists(), seconds=20, what="the worker")
+    time.sleep(1.0)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    worker = int((tmp_path / "pid").read_text())
+
+    wait_until(lambda: not os.path.exists(f"/proc/{worker}"), seconds=5, what="its end")
