@@ -38,11 +38,8 @@ def safe_text(text: str) -> str:
 
 
 def array(name: str, values: NDArray[Any]) -> vtkDataArray:
-    """Wrap *values*, shape ``(n,)`` or ``(n, components)``, without a copy.
-
-    VTK keeps them alive and shows later changes of them, so they must be the caller's own.
-    """
-    result: vtkDataArray = numpy_to_vtk(np.ascontiguousarray(values))
+    """Copy *values*, shape ``(n,)`` or ``(n, components)``, into a named VTK array."""
+    result = _owned(values)
     result.SetName(name)
     return result
 
@@ -61,10 +58,7 @@ def ragged_cells(sizes: NDArray[Any], connectivity: NDArray[Any]) -> vtkCellArra
     offsets = np.zeros(len(sizes) + 1, np.int32)
     np.cumsum(sizes, out=offsets[1:])
     result = vtkCellArray()
-    result.SetData(
-        numpy_to_vtk(offsets),
-        numpy_to_vtk(np.ascontiguousarray(connectivity, np.int32).reshape(-1)),
-    )
+    result.SetData(_owned(offsets), _owned(np.asarray(connectivity, np.int32).reshape(-1)))
     return result
 
 
@@ -128,7 +122,7 @@ def image(pixels: Mapping[str, NDArray[Any]], *, placement: Placement) -> vtkIma
     result.SetSpacing(placement.pixel_width, placement.pixel_height, 1.0)
     for name, values in pixels.items():
         # VTK counts rows from below.
-        result.GetCellData().AddArray(array(name, np.ascontiguousarray(values[::-1]).reshape(-1)))
+        result.GetCellData().AddArray(array(name, values[::-1].reshape(-1)))
     return result
 
 
@@ -151,3 +145,10 @@ def _encode(pattern: re.Pattern[str], text: str) -> str:
     return pattern.sub(
         lambda found: quote(found[0].encode("utf-8", "surrogatepass"), safe=""), text
     )
+
+
+def _owned(values: NDArray[Any]) -> vtkDataArray:
+    # A deep copy, because VTK 9.2 forgets whose memory it is: vtkCellArray.SetData keeps the
+    # pointer and drops the numpy array behind it.
+    result: vtkDataArray = numpy_to_vtk(np.ascontiguousarray(values), deep=True)
+    return result

@@ -187,20 +187,20 @@ class Placement:
 
 
 def place(grid: TileGrid, panel: Panel, *, margin: float = 0.0) -> Placement:
-    """Fit a grid into the middle of its panel, its longer side filling it.
+    """Fit a grid into the upper left of its panel, under the title, its longer side filling it.
 
     Args:
         grid: what to place.
         panel: where.
         margin: pixels to leave free around the grid.
     """
-    tall = max(1.0, grid.tile_width / (MAX_TILE_ASPECT * max(grid.tile_height, 1)))
-    wide = max(1.0, grid.tile_height / (MAX_TILE_ASPECT * max(grid.tile_width, 1)))
-    width, height = grid.width * wide, grid.height * tall
-    scale = 1 / max((grid.width + 2 * margin) * wide, (grid.height + 2 * margin) * tall, 1)
+    taller = max(1.0, grid.tile_width / (MAX_TILE_ASPECT * max(grid.tile_height, 1)))
+    wider = max(1.0, grid.tile_height / (MAX_TILE_ASPECT * max(grid.tile_width, 1)))
+    width, height = (grid.width + 2 * margin) * wider, (grid.height + 2 * margin) * taller
+    scale = 1 / max(width, height, 1)
     return Placement(
-        left=panel.left + (1 - width * scale) / 2,
-        top=panel.bottom + (1 + height * scale) / 2,
-        pixel_width=wide * scale,
-        pixel_height=tall * scale,
+        left=panel.left + margin * wider * scale,
+        top=panel.bottom + 1 - margin * taller * scale,
+        pixel_width=wider * scale,
+        pixel_height=taller * scale,
     )

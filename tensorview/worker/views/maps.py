@@ -24,8 +24,8 @@ CELL_LIMIT = 250_000
 """Pixels of a layer above which it goes to the atlas."""
 GUTTER_SHARE = 24
 """A gutter is one pixel, and one more for this many pixels of the longer side of a map."""
-FRAME_SHARE = 0.35
-"""Width of a frame as a share of the gutter."""
+FRAME_OF_GUTTER, FRAME_OF_MAP = 0.35, 0.08
+"""Width of a frame as a share of the gutter, and at most as a share of a map's longer side."""
 
 _DTYPES = {
     "layer": np.int32,
@@ -119,7 +119,12 @@ def _grid(activations: Activations) -> TileGrid:
 
 
 def _place(grid: TileGrid, panel: Panel) -> Placement:
-    return place(grid, panel, margin=grid.gutter * FRAME_SHARE)
+    return place(grid, panel, margin=_frame_width(grid))
+
+
+def _frame_width(grid: TileGrid) -> float:
+    """Width of a frame in pixels."""
+    return min(FRAME_OF_GUTTER * grid.gutter, FRAME_OF_MAP * max(grid.tile_width, grid.tile_height))
 
 
 def _table(
@@ -168,7 +173,7 @@ def _frames(grid: TileGrid, placement: Placement) -> NDArray[Any]:
     """Corners of one layer's frames, shape ``(count, 8, 3)``, float32."""
     left, top = grid.corners()
     sides = np.array([[0, 1, 1, 0]] * 2), np.array([[1, 1, 0, 0]] * 2)
-    outwards = np.array([[0.0], [grid.gutter * FRAME_SHARE]])
+    outwards = np.array([[0.0], [_frame_width(grid)]])
     column = sides[0] * grid.tile_width + outwards * (2 * sides[0] - 1)
     row = sides[1] * grid.tile_height + outwards * (2 * sides[1] - 1)
     result = np.zeros((grid.count, 8, 3), np.float32)
