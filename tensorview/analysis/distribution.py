@@ -1,0 +1,192 @@
+"""Distribution of each channel's activations, streamed over chunks on the maps' own device.
+
+A chunk is counted into `FINE_BINS` bins over its own range. Where chunks follow each other, the
+counts are spread over the range of all, each bin's evenly, so a value may move by at most one fine
+bin a chunk; a single chunk is counted exactly. Nothing here waits for the device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor
+
+BINS = 32
+FINE_BINS = 8 * BINS
+
+# Small enough to stay in a CPU's cache, large enough to keep a GPU busy.
+_BLOCK_VALUES = {"cpu": 2**18, "cuda": 2**25}
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Extremes:
+    """Range of each channel so far, on the maps' device.
+
+    Attributes:
+        count: values seen per channel.
+        low: shape ``(C,)``, the maps' dtype (at least float32): smallest finite value, +inf where
+            none is.
+        high: shape ``(C,)``: largest finite value, -inf where none is.
+        finite: shape ``(C,)``, int64: how many values are finite.
+    """
+
+    count: int
+    low: Tensor
+    high: Tensor
+    finite: Tensor
+
+    def select(self, channels: Tensor) -> Extremes:
+        """Return those of *channels*, int64 indices."""
+        return Extremes(
+            count=self.count,
+            low=self.low[channels],
+            high=self.high[channels],
+            finite=self.finite[channels],
+        )
+
+    @property
+    def dead(self) -> Tensor:
+        """Shape ``(C,)``, bool: two values or more, all finite and all the same."""
+        return (self.low == self.high) & (self.finite == self.count) & (self.finite > 1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Histogram:
+    """Counts of each channel's finite values so far, zeros apart, on the maps' device.
+
+    Attributes:
+        extremes: of the values counted.
+        counts: shape ``(C, FINE_BINS)``, float64, over the range of *extremes*.
+        zeros: shape ``(C,)``, int64.
+    """
+
+    extremes: Extremes
+    counts: Tensor
+    zeros: Tensor
+
+
+def find_extremes(maps: Tensor) -> Extremes:
+    """Find each channel's range.
+
+    Args:
+        maps: shape ``(N, C, P)``, float32 or float64.
+    """
+    channels = maps.shape[1]
+    low = torch.full((channels,), torch.inf, dtype=maps.dtype, device=maps.device)
+    high = -low
+    finite = torch.zeros(channels, dtype=torch.int64, device=maps.device)
+    for block in _blocks(maps):
+        is_finite = block.isfinite()
+        low = torch.minimum(low, torch.where(is_finite, block, torch.inf).amin((0, 2)))
+        high = torch.maximum(high, torch.where(is_finite, block, -torch.inf).amax((0, 2)))
+        finite += is_finite.sum((0, 2))
+    return Extremes(count=maps.shape[0] * maps.shape[2], low=low, high=high, finite=finite)
+
+
+def merge_extremes(first: Extremes | None, second: Extremes) -> Extremes:
+    """Range of both parts together."""
+    if first is None:
+        return second
+    return Extremes(
+        count=first.count + second.count,
+        low=torch.minimum(first.low, second.low),
+        high=torch.maximum(first.high, second.high),
+        finite=first.finite + second.finite,
+    )
+
+
+def accumulate(state: Histogram | None, maps: Tensor, *, extremes: Extremes) -> Histogram:
+    """Add one chunk.
+
+    Args:
+        state: of the chunks before, None for the first.
+        maps: shape ``(N, C, P)``, float32 or float64.
+        extremes: of these maps.
+    """
+    chunk = _count(maps, extremes)
+    if state is None:
+        return chunk
+    merged = merge_extremes(state.extremes, extremes)
+    return Histogram(
+        extremes=merged,
+        counts=_spread(state, merged) + _spread(chunk, merged),
+        zeros=state.zeros + chunk.zeros,
+    )
+
+
+def summarise(state: Histogram) -> tuple[Tensor, Tensor, Tensor]:
+    """Turn counts into shares.
+
+    Returns:
+        Histogram ``(C, BINS)``, range ``(C, 2)`` and zero mass ``(C,)``, all float32, with the
+        meaning they have in `tensorview.snapshot.Activations`. The range is 0 to 0 where no value
+        is finite.
+    """
+    finite = state.extremes.finite
+    total = finite.clamp(min=1).double()
+    coarse = state.counts.view(len(state.counts), BINS, -1).sum(2) / total[:, None]
+    ends = torch.stack([state.extremes.low, state.extremes.high], 1)
+    ends = torch.where((finite > 0)[:, None], ends, 0)
+    return coarse.float(), ends.float(), (state.zeros / total).float()
+
+
+def _blocks(maps: Tensor) -> Iterator[Tensor]:
+    samples, channels, positions = maps.shape
+    budget = _BLOCK_VALUES.get(maps.device.type, 2**18)
+    width = max(1, min(positions, budget // max(1, channels)))
+    height = max(1, budget // max(1, channels * width))
+    for row in range(0, samples, height):
+        for column in range(0, positions, width):
+            yield maps[row : row + height, :, column : column + width]
+
+
+def _count(maps: Tensor, extremes: Extremes) -> Histogram:
+    channels = maps.shape[1]
+    device = maps.device
+    # Halves, because the width of a range may overflow where its ends do not.
+    base = (-0.5 * extremes.low).view(1, -1, 1)
+    width = (0.5 * extremes.high - 0.5 * extremes.low).view(1, -1, 1)
+    scale = torch.where(width > 0, FINE_BINS / width, 0).clamp(max=torch.finfo(maps.dtype).max)
+    trash = FINE_BINS
+    offset = torch.arange(channels, device=device).view(1, -1, 1) * (FINE_BINS + 1)
+    counts = torch.zeros(channels * (FINE_BINS + 1), dtype=torch.int64, device=device)
+    zeros = torch.zeros(channels, dtype=torch.int64, device=device)
+    one = torch.ones(1, dtype=torch.int64, device=device)
+    for block in _blocks(maps):
+        is_zero = block == 0
+        zeros += is_zero.sum((0, 2))
+        place = torch.add(base, block, alpha=0.5).mul_(scale)
+        skipped = place.isfinite().logical_not_().logical_or_(is_zero)
+        # A value at the upper end belongs to the last bin.
+        place.clamp_(0, FINE_BINS - 1).masked_fill_(skipped, trash)
+        index = place.to(torch.int64).add_(offset).flatten()
+        counts.scatter_add_(0, index, one.expand(len(index)))
+    counts = counts.view(channels, FINE_BINS + 1)[:, :FINE_BINS].double()
+    return Histogram(extremes=extremes, counts=counts, zeros=zeros)
+
+
+def _spread(state: Histogram, merged: Extremes) -> Tensor:
+    """Counts over the wider range *merged*, each bin's spread evenly."""
+    device = state.counts.device
+    low, high = state.extremes.low.double(), state.extremes.high.double()
+    start = merged.low.double()
+    width = (merged.high.double() - start) / FINE_BINS
+    steps = torch.arange(FINE_BINS + 1, dtype=torch.float64, device=device)
+    edges = start[:, None] + width[:, None] * steps
+    # Where the part is a single value, the first edge above it takes all.
+    own = ((high - low) / FINE_BINS).clamp(min=torch.finfo(torch.float64).tiny)
+    place = ((edges - low[:, None]) / own[:, None]).nan_to_num(0.0).clamp(0, FINE_BINS)
+    place[:, -1] = FINE_BINS
+    place[:, 0] = 0
+    # A product with a triangle, because a CUDA cumsum is refused in deterministic mode.
+    triangle = torch.ones(FINE_BINS, FINE_BINS + 1, dtype=torch.float64, device=device).triu(1)
+    below = state.counts @ triangle
+    index = place.floor().clamp(max=FINE_BINS - 1).to(torch.int64)
+    share = below.gather(1, index) + (place - index) * state.counts.gather(1, index)
+    return share[:, 1:] - share[:, :-1]

@@ -1,0 +1,239 @@
+"""Which layers are watched, and how their weights are read."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from tensorview.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor
+
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+WATCHABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED, nn.Linear)
+
+Selector = "Sequence[str] | Callable[[str, nn.Module], bool] | str | None"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WatchedLayer:
+    """One layer of the model.
+
+    Attributes:
+        name: dotted path, as in ``model.named_modules()``; the first one of a shared module.
+        kind: class name of the module.
+        module: a Conv, ConvTranspose or Linear.
+        weight_shape: the weight's shape in PyTorch's own order.
+    """
+
+    name: str
+    kind: str
+    module: nn.Module
+    weight_shape: tuple[int, ...]
+
+    @property
+    def transposed(self) -> bool:
+        """Whether filters are the weight's second axis."""
+        return isinstance(self.module, TRANSPOSED)
+
+    @property
+    def conv_groups(self) -> int:
+        """Groups of the convolution, 1 for Linear."""
+        return int(getattr(self.module, "groups", 1))
+
+    @property
+    def out(self) -> int:
+        """Number of filters."""
+        shape = self.weight_shape
+        return shape[1] * self.conv_groups if self.transposed else shape[0]
+
+    @property
+    def in_per_group(self) -> int:
+        """Input channels that each filter reads."""
+        shape = self.weight_shape
+        return shape[0] // self.conv_groups if self.transposed else shape[1]
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        """Kernel folded to two dimensions: ``1 x 1``, ``1 x w``, ``h x w`` or ``(d*h) x w``."""
+        return fold(self.weight_shape[2:])
+
+
+def fold(size: tuple[int, ...]) -> tuple[int, int]:
+    """Fold any number of axes to two, keeping the last."""
+    if not size:
+        return 1, 1
+    rows = 1
+    for extent in size[:-1]:
+        rows *= extent
+    return rows, size[-1]
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """Return the eager module inside torch.compile's and distributed training's wrappers."""
+    while True:
+        if "_orig_mod" in model._modules:  # torch.compile  # noqa: SLF001
+            model = model.get_submodule("_orig_mod")
+        elif isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        else:
+            return model
+
+
+def is_compiled(model: nn.Module) -> bool:
+    """Whether calling *model* runs compiled code, which no hook inside could see."""
+    while True:
+        if "_orig_mod" in model._modules or model._compiled_call_impl is not None:  # noqa: SLF001
+            return True
+        if not isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            return False
+        model = model.module
+
+
+def select_layers(model: nn.Module, layers: Any = None) -> list[WatchedLayer]:
+    """Choose the layers to watch, in the model's own order.
+
+    Args:
+        model: unwrapped, see `unwrap`; in evaluation mode where weights are parametrised (see
+            `tensorview.probe.evaluating`).
+        layers: None for every Conv, ConvTranspose and Linear; names or globs; or a predicate
+            ``(name, module) -> bool``.
+
+    Raises:
+        ConfigurationError: an unknown name, nothing to watch, or a layer whose weight cannot be
+            read.
+    """
+    candidates = {
+        name: module for name, module in model.named_modules() if isinstance(module, WATCHABLE)
+    }
+    if not candidates:
+        raise ConfigurationError(
+            f"{type(model).__name__} has no Conv, ConvTranspose or Linear layer: there is nothing "
+            f"to watch."
+        )
+    names = _chosen(model, candidates, layers)
+    for name in names:
+        _check_weight(name, candidates[name])
+    return [
+        WatchedLayer(
+            name=name,
+            kind=type(candidates[name]).__name__,
+            module=candidates[name],
+            weight_shape=tuple(candidates[name].weight.shape),
+        )
+        for name in candidates
+        if name in names
+    ]
+
+
+def unwatched_modules(model: nn.Module) -> list[str]:
+    """Name the innermost modules that have weight matrices and are of a kind not watched."""
+    return [
+        f"{name} ({type(module).__name__})"
+        for name, module in model.named_modules()
+        if not isinstance(module, WATCHABLE)
+        and any(parameter.ndim >= 2 for parameter in module.parameters(recurse=False))
+        and ".parametrizations." not in f".{name}."
+    ]
+
+
+def read_weight(layer: WatchedLayer) -> Tensor:
+    """Return a layer's weight as stored, detached; float16 and smaller widened to float32."""
+    weight: Tensor = layer.module.weight.detach()  # type: ignore[assignment,operator]
+    return weight if weight.dtype in (torch.float32, torch.float64) else weight.float()
+
+
+def read_gradients(layer: WatchedLayer) -> list[Tensor]:
+    """Return the gradients of the weight's parameters, of all parts of a parametrised one."""
+    return [
+        parameter.grad.detach()
+        for name, parameter in layer.module.named_parameters()
+        if name.startswith(("weight", "parametrizations.weight")) and parameter.grad is not None
+    ]
+
+
+def filters_first(weight: Tensor, layer: WatchedLayer) -> Tensor:
+    """Return the weight as ``(F, I, h, w)``, each filter with the input channels that it reads.
+
+    A ConvTranspose's weight is ``(in, out / groups, ...)``: filter ``g * out / groups + j`` reads
+    rows ``g * in / groups`` and following, column ``j``.
+    """
+    height, width = layer.kernel
+    shape = (layer.out, layer.in_per_group, height, width)
+    if layer.transposed:
+        groups = layer.conv_groups
+        weight = weight.reshape(groups, layer.in_per_group, layer.out // groups, height, width)
+        weight = weight.transpose(1, 2)
+    return weight.reshape(shape)
+
+
+def _chosen(model: nn.Module, candidates: dict[str, nn.Module], layers: Any) -> set[str]:
+    if layers is None:
+        return set(candidates)
+    if callable(layers):
+        chosen = {name for name, module in candidates.items() if layers(name, module)}
+        if not chosen:
+            raise ConfigurationError(
+                f"layers= chose none of {', '.join(candidates)}: there is nothing to watch."
+            )
+        return chosen
+    chosen = set()
+    everything = dict(model.named_modules(remove_duplicate=False))
+    firsts = {id(module): name for name, module in candidates.items()}
+    for pattern in [layers] if isinstance(layers, str) else layers:
+        module = everything.get(pattern)
+        if module is not None and id(module) in firsts:
+            chosen.add(firsts[id(module)])
+            continue
+        found = fnmatch.filter(candidates, pattern)
+        if not found:
+            raise ConfigurationError(_unknown(pattern, candidates, everything))
+        chosen.update(found)
+    if not chosen:
+        raise ConfigurationError(
+            f"layers= is empty: expected some of {', '.join(candidates)}, or None for all."
+        )
+    return chosen
+
+
+def _unknown(pattern: str, candidates: dict[str, nn.Module], everything: dict[str, Any]) -> str:
+    if pattern in everything:
+        return (
+            f"Layer {pattern!r} is a {type(everything[pattern]).__name__} and cannot be watched: "
+            f"expected a Conv, ConvTranspose or Linear."
+        )
+    near = difflib.get_close_matches(pattern, candidates, n=3, cutoff=0.5)
+    hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    known = f"Layers are {', '.join(list(candidates)[:10])}{', ...' * (len(candidates) > 10)}."
+    return f"There is no layer {pattern!r} in the model. {hint or known}"
+
+
+def _check_weight(name: str, module: nn.Module) -> None:
+    weight: Any = module.weight
+    if isinstance(weight, nn.parameter.UninitializedTensorMixin):
+        raise ConfigurationError(
+            f"Layer {name!r} has no weight yet: run one batch through the model before watching it."
+        )
+    problem = ""
+    if not isinstance(weight, torch.Tensor):
+        problem = f"is a {type(weight).__name__}"
+    elif weight.is_quantized or weight.is_complex() or weight.dtype == torch.bool:
+        problem = f"is {str(weight.dtype).removeprefix('torch.')}"
+    elif weight.layout != torch.strided:
+        problem = f"is {str(weight.layout).removeprefix('torch.')}"
+    elif weight.is_meta:
+        problem = "is on the meta device and has no values"
+    elif hasattr(weight, "__tensor_flatten__"):
+        problem = f"is a {type(weight).__name__}"
+    if problem:
+        raise ConfigurationError(
+            f"Cannot watch layer {name!r}: its weight {problem}. Leave it out with layers=[...]."
+        )
