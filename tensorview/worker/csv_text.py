@@ -1,0 +1,63 @@
+"""Tables as CSV text that pandas reads back exactly and a spreadsheet does not run.
+
+Texts follow RFC 4180. One that begins like a formula (``= + - @``, a tab or a line break), or with
+the quote itself, gets a leading ``'``; a reader drops one leading ``'`` of every text.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+
+    from tensorview.worker.tables import Table
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
+_QUOTED = frozenset(',"\r\n')
+
+
+def csv_bytes(tables: Sequence[Table]) -> bytes:
+    """Return *tables* under one header; a column that a table lacks is empty in its rows."""
+    names = list(dict.fromkeys(name for table in tables for name in table))
+    lines = [line(map(text, names))]
+    for table in tables:
+        rows = len(next(iter(table.values())))
+        missing = [""] * rows
+        columns = [_cells(table[name]) if name in table else missing for name in names]
+        lines.extend(map(line, zip(*columns, strict=True)))
+    return "".join(lines).encode()
+
+
+def line(cells: Iterable[str]) -> str:
+    """Join cells to a line."""
+    return ",".join(cells) + "\n"
+
+
+def text(value: str) -> str:
+    """Return a text as a cell."""
+    if value.startswith(_FORMULA):
+        value = "'" + value
+    if _QUOTED.isdisjoint(value):
+        return value
+    return '"' + value.replace('"', '""') + '"'
+
+
+def restore(cell: str) -> str:
+    """Return the text of a cell, once a CSV reader has undone the double quotes."""
+    return cell.removeprefix("'")
+
+
+def _cells(column: NDArray[Any]) -> list[str]:
+    """Return a column's cells."""
+    if column.dtype == object:
+        known = {value: text(value) for value in set(column.tolist())}
+        return [known[value] for value in column.tolist()]
+    if column.dtype == np.float32:
+        # Nine digits determine a float32; the point keeps a column of -0 from becoming integers.
+        return list(map("%#.9g".__mod__, column.tolist()))
+    return list(map(repr, column.tolist()))

@@ -1,0 +1,101 @@
+"""The file sink: every frame becomes files in a run directory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tensorview.errors import RunError
+from tensorview.run_writer import NewFile, RunWriter
+from tensorview.worker.csv_text import csv_bytes
+from tensorview.worker.datasets import blocks, encode
+from tensorview.worker.frame import ATLAS_CHANNELS, POLYDATA_CHANNELS
+from tensorview.worker.sinks.scalars_csv import ScalarsCsv
+from tensorview.worker.tables import tables
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator
+
+    from tensorview.worker.frame import Frame
+
+FORMATS = ("vtp", "csv")
+
+
+class FileSink:
+    """Write frames to a run that `Run.create` made.
+
+    A polydata without points and an atlas without blocks get no file.
+    """
+
+    def __init__(self, run_path: str | os.PathLike[str], *, formats: tuple[str, ...]) -> None:
+        """Open the run for writing.
+
+        Args:
+            run_path: its directory.
+            formats: some of `FORMATS`: ``"vtp"`` for datasets, ``"csv"`` for tables.
+
+        Raises:
+            RunError: there is no run, or it cannot be written.
+        """
+        unknown = [name for name in formats if name not in FORMATS]
+        if unknown or not formats:
+            raise RunError(f"Cannot write files as {unknown or formats!r}: formats are {FORMATS}.")
+        self._formats = formats
+        self._writer = RunWriter(run_path)
+        self._scalars = ScalarsCsv(self._writer.path)
+        self.dropped = 0
+
+    @property
+    def state(self) -> str:
+        """``"ready"``: between frames this sink waits for nobody."""
+        return "ready"
+
+    def write(self, frame: Frame) -> None:
+        """Commit one frame.
+
+        Raises:
+            OSError: a file could not be written.
+            RunError: a dataset could not be encoded. In both cases nothing of the frame was kept,
+                earlier files are as they were, and `dropped` counts it.
+        """
+        try:
+            files = list(_files(frame, formats=self._formats))
+            self._writer.commit(files, step=frame.step, capture=frame.capture)
+        except BaseException:
+            self.dropped += 1
+            raise
+        for table in tables("scalars", frame.datasets["scalars"]):
+            self._scalars.add(frame.step, {name: float(table[name][-1]) for name in table})
+
+    def idle(self) -> None:
+        """Nothing to do."""
+
+    def close(self) -> None:
+        """Bring ``.pvd`` files and ``scalars.csv`` up to date.
+
+        Raises:
+            OSError: that was not possible; the captures themselves are safe.
+        """
+        try:
+            self._writer.close()
+        finally:
+            self._scalars.close()
+
+
+def _files(frame: Frame, *, formats: tuple[str, ...]) -> Iterator[NewFile]:
+    """Encode a frame."""
+    for channel in POLYDATA_CHANNELS:
+        dataset = frame.datasets[channel]
+        if "vtp" in formats and dataset.GetNumberOfPoints():
+            yield NewFile(view=channel, layer=None, suffix=".vtp", data=encode(dataset))
+        if "csv" in formats and channel != "scalars":
+            atlas = f"{channel}_atlas"
+            found = tables(channel, dataset)
+            if atlas in ATLAS_CHANNELS:
+                found += tables(atlas, frame.datasets[atlas])
+            if found:
+                yield NewFile(view=channel, layer=None, suffix=".csv", data=csv_bytes(found))
+    if "vtp" in formats:
+        for channel in ATLAS_CHANNELS:
+            for layer, image in blocks(frame.datasets[channel]):
+                yield NewFile(view=channel, layer=layer, suffix=".vti", data=encode(image))

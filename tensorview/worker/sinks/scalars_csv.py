@@ -1,0 +1,106 @@
+"""``scalars.csv``: one row a capture, for everyone who wants the numbers without VTK."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+from typing import TYPE_CHECKING
+
+from tensorview.errors import RunError
+from tensorview.run import replace_file
+from tensorview.worker.csv_text import line, restore, text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+NAME = "scalars.csv"
+
+
+class ScalarsCsv:
+    """Append a row a capture; write the file anew when a column or an earlier step comes.
+
+    The file is complete up to its last line break, like every file that is appended to.
+    """
+
+    def __init__(self, run_path: Path) -> None:
+        """Go on after the last complete row.
+
+        Raises:
+            RunError: the file is not one that this class wrote.
+        """
+        self._path = run_path / NAME
+        self._columns: list[str] = []
+        self._last = -1
+        self._end = 0
+        self._pending: dict[int, dict[str, str]] = {}
+        if self._path.exists():
+            rows = self._read()
+            self._columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+            self._last = max(rows, default=-1)
+            data = self._path.read_bytes()
+            self._end = data.rfind(b"\n") + 1
+
+    def add(self, step: int, row: Mapping[str, float]) -> None:
+        """Add the row of *step*. What cannot be written is kept, and written with the next one."""
+        self._pending[step] = {"step": str(step)} | {
+            name: repr(value) for name, value in row.items() if name != "step"
+        }
+        with contextlib.suppress(OSError, RunError):  # `close` says so if it lasts
+            self._flush()
+
+    def close(self) -> None:
+        """Write what could not be written yet.
+
+        Raises:
+            OSError: it still cannot.
+            RunError: the file was changed by someone else.
+        """
+        self._flush()
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        known = set(self._columns)
+        follows = min(self._pending) > self._last and self._path.exists()
+        if follows and all(known.issuperset(row) for row in self._pending.values()):
+            self._append()
+        else:
+            self._rewrite()
+        self._pending.clear()
+
+    def _append(self) -> None:
+        data = "".join(map(self._line, self._pending.values())).encode()
+        with self._path.open("r+b") as stream:
+            stream.truncate(self._end)  # what a failed or killed writer left
+            stream.seek(self._end)
+            stream.write(data)
+        self._end += len(data)
+        self._last = max(self._pending)
+
+    def _rewrite(self) -> None:
+        rows = (self._read() if self._path.exists() else {}) | self._pending
+        rows = dict(sorted(rows.items()))
+        self._columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+        header = line(map(text, self._columns))
+        data = (header + "".join(map(self._line, rows.values()))).encode()
+        replace_file(self._path, data)
+        self._end = len(data)
+        self._last = max(rows)
+
+    def _line(self, row: Mapping[str, str]) -> str:
+        return line(row.get(name, "") for name in self._columns)
+
+    def _read(self) -> dict[int, dict[str, str]]:
+        """Return the complete rows by step."""
+        whole, _, _ = self._path.read_bytes().rpartition(b"\n")
+        try:
+            lines = csv.reader(io.StringIO(whole.decode(), newline=""), strict=True)
+            header = [restore(name) for name in next(lines, [])]
+            rows = [dict(zip(header, cells, strict=True)) for cells in lines]
+            return {int(row["step"]): row for row in rows}
+        except (ValueError, KeyError, csv.Error):
+            raise RunError(
+                f"Cannot continue '{self._path}': it is not as it was written. Move it away."
+            ) from None
