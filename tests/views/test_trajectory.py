@@ -1,0 +1,146 @@
+"""Trajectory: a polyline for every subspace, whole whatever its points are."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+from tensorview.worker.views import make_frame
+from tests.snapshots import make_layer, make_snapshot
+from tests.views.reading import columns, connectivity, points, texts
+from tests.views.strategies import snapshots
+
+
+def draw(*layers):
+    snapshot = make_snapshot(np.random.default_rng(0), layers=layers)
+    return make_frame(snapshot).datasets["trajectory"]
+
+
+def with_points(values, *, extent=((-1, 1),) * 3, subspaces=1):
+    """A layer whose every trajectory has the points *values*."""
+    layer = make_layer(np.random.default_rng(0), captures=len(values), subspaces=subspaces)
+    trajectories = tuple(
+        dataclasses.replace(t, points=np.array(values, float), extent=np.array(extent, float))
+        for t in layer.trajectories
+    )
+    return dataclasses.replace(layer, trajectories=trajectories)
+
+
+@settings(max_examples=50, deadline=None)
+@given(snapshots())
+def test_a_polyline_for_every_subspace_with_every_true_point(snapshot):
+    """All points are kept bit for bit; lines join the finite ones; coordinates are finite."""
+    polydata = make_frame(snapshot).datasets["trajectory"]
+    paths = [
+        (index, subspace, trajectory)
+        for index, layer in enumerate(snapshot.layers)
+        for subspace, trajectory in enumerate(layer.trajectories)
+    ]
+    at_points, cells = columns(polydata.GetPointData()), columns(polydata.GetCellData())
+    expected = np.concatenate([np.empty((0, 3)), *(t.points for *_, t in paths)])
+
+    assert polydata.GetNumberOfPoints() == len(expected)
+    assert at_points["coordinate"].tobytes() == expected.tobytes()
+    assert np.isfinite(points(polydata)).all()
+    assert [p[:2] for p in paths] == [*zip(cells["layer"], cells["subspace"], strict=True)]
+    for k, (line, (*_, trajectory)) in enumerate(
+        zip(connectivity(polydata.GetLines()), paths, strict=True)
+    ):
+        assert (np.flatnonzero(np.isfinite(trajectory.points[:, 0])) + 4 * k == line).all()
+    steps = np.tile(snapshot.trajectory_steps, len(paths))
+    losses = np.tile(snapshot.trajectory_losses, len(paths))
+    assert np.array_equal(steps, at_points["step"])
+    assert np.array_equal(losses, at_points["loss"], equal_nan=True)
+    assert texts(polydata)["subspaces"] == [t.subspace for *_, t in paths]
+    explained = columns(polydata.GetFieldData())["explained_variance"]
+    shares = np.array([t.explained_variance for *_, t in paths]).reshape(-1, 3)
+    assert explained.shape == (len(paths), 3)
+    assert np.array_equal(shares, explained, equal_nan=True)
+
+
+def test_the_extent_fills_the_panel_as_a_box():
+    """Its low ends are the panel's lower front corner, its high ends one unit further."""
+    polydata = draw(
+        with_points([[-1, -2, 0], [1, 2, 8], [0, 0, 4]], extent=[[-1, 1], [-2, 2], [0, 8]])
+    )
+
+    assert points(polydata) == pytest.approx(np.array([[0, 0, 0], [1, 1, 1], [0.5, 0.5, 0.5]]))
+
+
+def test_points_that_are_not_finite_are_skipped_not_drawn():
+    """The line goes on to the next finite point."""
+    nan, inf = np.nan, np.inf
+    polydata = draw(with_points([[0, 0, 0], [0, nan, 0], [inf, 0, 0], [1, 1, 1], [-1, 0, 0]]))
+
+    assert [line.tolist() for line in connectivity(polydata.GetLines())] == [[0, 3, 4]]
+    assert np.isfinite(points(polydata)).all()
+
+
+def test_a_single_point_is_a_vertex_and_comes_first():
+    """One finite point makes a dot, none makes nothing; field rows follow the cells."""
+    nan = np.nan
+    layer = with_points([[nan] * 3, [0, 0, 0]], subspaces=3)
+    line, dot, nothing = layer.trajectories
+    line = dataclasses.replace(line, points=np.ones((2, 3)), subspace="line")
+    nothing = dataclasses.replace(nothing, points=np.full((2, 3), nan))
+    dot = dataclasses.replace(dot, subspace="dot")
+    polydata = draw(dataclasses.replace(layer, trajectories=(line, dot, nothing)))
+
+    assert [vertex.tolist() for vertex in connectivity(polydata.GetVerts())] == [[3]]
+    assert [line.tolist() for line in connectivity(polydata.GetLines())] == [[0, 1]]
+    assert columns(polydata.GetCellData())["subspace"].tolist() == [1, 0]
+    assert texts(polydata)["subspaces"] == ["dot", "line"]
+
+
+def test_huge_extents_do_not_overflow():
+    """Coordinates stay within the panel where the extent is wider than the largest float."""
+    huge = 1.7e308
+    polydata = draw(with_points([[-huge] * 3, [huge] * 3, [0] * 3], extent=[[-huge, huge]] * 3))
+
+    assert points(polydata) == pytest.approx(np.array([[0] * 3, [1] * 3, [0.5] * 3]))
+
+
+def test_subspaces_of_a_layer_share_its_panel_evenly():
+    """Three subspaces lie in boxes of a 2 x 2 grid that do not touch."""
+    polydata = draw(with_points([[-1] * 3, [1] * 3], subspaces=3))
+    low, high = points(polydata)[::2], points(polydata)[1::2]
+
+    assert low == pytest.approx(np.array([[0.02, 0.52, 0], [0.52, 0.52, 0], [0.02, 0.02, 0]]))
+    assert high - low == pytest.approx(np.full((3, 3), 0.46))
+    assert columns(polydata.GetFieldData())["layer_bounds"][4:].tolist() == [0, 0.46]
+
+
+def test_steps_are_coloured_from_the_first_to_the_last():
+    """The range ends at the snapshot's step, and is one step wide at step 0."""
+    layer = with_points([[0] * 3])
+    rng = np.random.default_rng(0)
+    ranges = [
+        columns(
+            make_frame(make_snapshot(rng, layers=[layer], step=step))
+            .datasets["trajectory"]
+            .GetFieldData()
+        )["color_range"].tolist()
+        for step in (150, 0)
+    ]
+
+    assert ranges == [[0, 150], [0, 1]]
+
+
+def test_the_title_says_what_the_axes_explain():
+    """Where the subspace is PCA and two points differ; chosen weights are named only."""
+    layer = with_points([[0] * 3, [1] * 3], subspaces=2)
+    pca = dataclasses.replace(
+        layer.trajectories[0], explained_variance=np.array([0.621, 0.2, 0.05])
+    )
+    polydata = draw(
+        dataclasses.replace(layer, trajectories=(pca, layer.trajectories[1])),
+        dataclasses.replace(layer, trajectories=()),
+    )
+
+    assert texts(polydata)["layer_titles"] == [
+        "conv1  Conv2d  PCA 62% + 20% + 5%  w[0] w[1] w[2]",
+        "conv1  Conv2d",
+    ]
