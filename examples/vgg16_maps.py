@@ -24,9 +24,12 @@ def main():
     model = vgg16().eval()
     images = torch.rand(options.samples, 3, 224, 224)
     views = ("weights", "maps", "distribution", "correlation")
-    with tensorview.watch(
-        model, every=1, layers=options.layers, views=views, run_dir=options.run_dir
-    ) as watcher, torch.no_grad():
+    with (
+        tensorview.watch(
+            model, every=1, layers=options.layers, views=views, run_dir=options.run_dir
+        ) as watcher,
+        torch.no_grad(),
+    ):
         for _ in range(options.steps):
             model(images)
             started = time.perf_counter()

@@ -57,7 +57,12 @@ class Viewer:
 
     def wait_listening(self) -> None:
         """Return once it listens."""
-        wait_until(lambda: any("listening" in x for x in self.lines), seconds=30, what="a listener")
+        wait_until(
+            lambda: any("listening" in x for x in self.lines) or self.process.poll() is not None,
+            seconds=30,
+            what="a listener",
+        )
+        assert self.process.poll() is None, "".join(self.lines)
 
     def steps(self) -> list[int]:
         """Return the steps that it recorded so far."""

@@ -35,10 +35,11 @@ def main(options: dict[str, Any]) -> int:
     It ends with SIGTERM, or after ``idle_seconds`` without a frame.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    run = Run.create(options["run_dir"], {"name": "received live", "port": options["port"]})
+    about = {"name": "received live", "port": options["port"]}
+    run = Run.create(options["run_dir"], settings=about)
     with contextlib.closing(FileSink(str(run.path), formats=("vtp",))) as sink:
         client = HeadlessClient(port=options["port"])
-        print(json.dumps({"listening": options["port"]}), flush=True)
+        _say(listening=options["port"])
         last = time.monotonic()
         while time.monotonic() - last < options["idle_seconds"]:
             frame = client.receive()
@@ -46,9 +47,14 @@ def main(options: dict[str, Any]) -> int:
                 time.sleep(POLL_SECONDS)
                 continue
             sink.write(frame)
-            print(json.dumps({"step": frame.step, "capture": frame.capture}), flush=True)
+            _say(step=frame.step, capture=frame.capture)
             last = time.monotonic()
     return 0
+
+
+def _say(**message: Any) -> None:
+    # pvpython's own standard output ignores a request to flush.
+    print(json.dumps(message), file=sys.__stdout__, flush=True)
 
 
 class HeadlessClient:

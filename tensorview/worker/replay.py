@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import time
 from typing import Any
 
@@ -27,6 +28,7 @@ def main(options: dict[str, Any]) -> int:
             print(
                 f"Waiting for a viewer at {options['host']}:{options['port']} "
                 f"(in ParaView: Catalyst > Connect). Ctrl-C gives up.",
+                file=sys.__stdout__,  # pvpython's own ignores a request to flush
                 flush=True,
             )
         while sink.state != "connected":

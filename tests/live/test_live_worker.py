@@ -57,7 +57,11 @@ def test_l4_a_viewer_may_come_go_and_come_back(tmp_path):
             first.kill()
         with Viewer(tmp_path, port=port) as second:
             publish_until(
-                outputs, lambda: len(second.steps()) >= 3, seconds=20, what="frames again", first=100
+                outputs,
+                lambda: len(second.steps()) >= 3,
+                seconds=20,
+                what="frames again",
+                first=100,
             )
 
         assert outputs.workers["live"].state == "connected"
