@@ -90,6 +90,54 @@ def test_tiles_in_field_data_find_every_filter(snapshot):
             assert gutter >= 1
 
 
+@settings(max_examples=30, deadline=None)
+@given(snapshots(forms=("atlas",)))
+def test_windows_in_field_data_find_every_weight(snapshot):
+    """Filter, true input channel, row and column of every weight follow from the field data."""
+    datasets = make_frame(snapshot).datasets
+    as_cells = make_frame(dataclasses.replace(snapshot, form="cells")).datasets["weights"]
+    cells = columns(as_cells.GetCellData())
+    for index, layer in enumerate(snapshot.layers):
+        image = blocks(datasets["weights_atlas"]).get(layer.name)
+        if image is None:
+            continue
+        field, values = columns(image.GetFieldData()), pixels(image, "weight")
+        found = []
+        for f, first in enumerate(field["tile_first_channels"]):
+            tile = corner(field["tiles"], f)
+            for i, channel in enumerate(field["window_channels"]):
+                left, top = tile + corner(field["windows"], i)
+                width, height = field["windows"][2:4]
+                window = values[top : top + height, left : left + width]
+                found += [
+                    (field["tile_filters"][f], first + channel, row, col, window[row, col])
+                    for row in range(height)
+                    for col in range(width)
+                ]
+        own = cells["layer"] == index
+        names = ("filter", "in_channel", "row", "col", "weight")
+
+        for name, actual in zip(names, zip(*found, strict=True), strict=True):
+            assert np.array_equal(cells[name][own], actual, equal_nan=True)
+
+
+def corner(grid, index):
+    """Left and top pixel of the tile *index* of a grid as in field data."""
+    grid_columns, _, width, height, gutter = grid
+    row, column = divmod(index, grid_columns)
+    return np.array([column * (width + gutter), row * (height + gutter)])
+
+
+def test_filters_keep_a_gutter_where_weights_are_too_small_for_gaps():
+    """Fifty layers of 4,096 weights: no gaps between boxes, one pixel between tiles."""
+    shape = (64, 64, 1, 1)
+    panel = panels(50)[0]
+
+    assert weights.grids(shape, panel=panel)[1].gutter == 0
+    layer = make_layer(np.random.default_rng(0), filters=64, in_channels=64, kernel=(1, 1))
+    assert weights.atlas(PanelLayer(0, layer, panel)).tiles == (8, 8, 8, 8, 1)
+
+
 def test_images_carry_groups_ranges_and_samples():
     """The layer's own display range, the groups of its channels, one array a sample."""
     layer = make_layer(np.random.default_rng(0), filters=3, samples=2)

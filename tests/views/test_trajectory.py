@@ -87,12 +87,17 @@ def test_a_single_point_is_a_vertex_and_comes_first():
     line = dataclasses.replace(line, points=np.ones((2, 3)), subspace="line")
     nothing = dataclasses.replace(nothing, points=np.full((2, 3), nan))
     dot = dataclasses.replace(dot, subspace="dot")
-    polydata = draw(dataclasses.replace(layer, trajectories=(line, dot, nothing)))
+    polydata = draw(
+        dataclasses.replace(layer, trajectories=(line, nothing)),
+        dataclasses.replace(layer, trajectories=(line, dot)),
+    )
+    cells = columns(polydata.GetCellData())
 
-    assert [vertex.tolist() for vertex in connectivity(polydata.GetVerts())] == [[3]]
-    assert [line.tolist() for line in connectivity(polydata.GetLines())] == [[0, 1]]
-    assert columns(polydata.GetCellData())["subspace"].tolist() == [1, 0]
-    assert texts(polydata)["subspaces"] == ["dot", "line"]
+    assert [vertex.tolist() for vertex in connectivity(polydata.GetVerts())] == [[7]]
+    assert [line.tolist() for line in connectivity(polydata.GetLines())] == [[0, 1], [4, 5]]
+    assert cells["layer"].tolist() == [1, 0, 1]
+    assert cells["subspace"].tolist() == [1, 0, 0]
+    assert texts(polydata)["subspaces"] == ["dot", "line", "line"]
 
 
 def test_huge_extents_do_not_overflow():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -11,11 +11,12 @@ from tensorview.worker.views.datasets import array, strings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import ArrayLike, DTypeLike, NDArray
+    from numpy.typing import ArrayLike, DTypeLike
     from vtkmodules.vtkCommonCore import vtkDataArray
     from vtkmodules.vtkCommonDataModel import vtkDataSet
 
     from tensorview.snapshot import Snapshot
+    from tensorview.worker.views.atlas import AtlasImage
 
 
 class LayerNote(NamedTuple):
@@ -60,19 +61,13 @@ def annotate(
         dataset.GetFieldData().AddArray(entry)
 
 
-def annotate_tiles(
-    dataset: vtkDataSet,
-    *,
-    tiles: tuple[int, ...],
-    filters: NDArray[Any],
-    groups: NDArray[Any] | None,
-) -> None:
-    """Put the geometry of an atlas image's tiles into the field data of *dataset*."""
-    field_data = dataset.GetFieldData()
-    field_data.AddArray(_numbers("tiles", tiles, dtype=np.int32))
-    field_data.AddArray(_numbers("tile_filters", filters, dtype=np.int32))
-    if groups is not None:
-        field_data.AddArray(_numbers("tile_groups", groups, dtype=np.int32))
+def annotate_tiles(drawn: AtlasImage) -> None:
+    """Put the geometry of an atlas image's tiles into its field data."""
+    field_data = drawn.image.GetFieldData()
+    field_data.AddArray(_numbers("tiles", drawn.tiles, dtype=np.int32))
+    field_data.AddArray(_numbers("tile_filters", drawn.filters, dtype=np.int32))
+    if drawn.groups is not None:
+        field_data.AddArray(_numbers("tile_groups", drawn.groups, dtype=np.int32))
 
 
 def last_loss(snapshot: Snapshot) -> float:

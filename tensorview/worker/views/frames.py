@@ -108,9 +108,11 @@ def make_frame(snapshot: Snapshot) -> Frame:
         notes = [_note(entry, look=look) for entry in layers]
         bounds = _bounds(notes)
         if view in _ATLAS_VIEWS:
-            small, large = split(shown, form=snapshot.form, view=_ATLAS_VIEWS[view])
-            images = [(entry, _ATLAS_VIEWS[view].draw(entry)) for entry in large]
-            for entry, drawn in images:
+            atlas_view = _ATLAS_VIEWS[view]
+            shown, large = split(shown, form=snapshot.form, view=atlas_view)
+            images = []
+            for entry in large:
+                drawn = atlas_view.draw(entry)
                 annotate(
                     drawn.image,
                     snapshot=snapshot,
@@ -119,13 +121,9 @@ def make_frame(snapshot: Snapshot) -> Frame:
                     color_array=drawn.color_array,
                     color_range=drawn.color_range,
                 )
-                annotate_tiles(
-                    drawn.image, tiles=drawn.tiles, filters=drawn.filters, groups=drawn.groups
-                )
-            datasets[f"{view}_atlas"] = blocks(
-                [(entry.layer.name, drawn.image) for entry, drawn in images]
-            )
-            shown = small
+                annotate_tiles(drawn)
+                images.append((entry.layer.name, drawn.image))
+            datasets[f"{view}_atlas"] = blocks(images)
         polydata = _cells(view, shown, snapshot=snapshot)
         annotate(
             polydata,

@@ -112,7 +112,7 @@ def grids(
     weight is at least `MIN_BLOCK_PIXELS` wide on the screen; else there are no gaps between
     windows, then only *min_gutter* between filters.
     """
-    filters, in_channels, rows, cols = shape
+    _, in_channels, rows, cols = shape
     apart = 1 if rows * cols > 1 and in_channels > 1 else 0
     for window_gap, filter_gap in ((apart, apart + 1), (0, 1)):
         windows, tiles = _grids(shape, window_gap=window_gap, filter_gap=filter_gap)
@@ -120,7 +120,7 @@ def grids(
         block = min(placement.pixel_width, placement.pixel_height) * panel.screen_pixels
         if block >= MIN_BLOCK_PIXELS:
             return windows, tiles
-    return _grids((filters, in_channels, rows, cols), window_gap=0, filter_gap=min_gutter)
+    return _grids(shape, window_gap=0, filter_gap=min_gutter)
 
 
 def _grids(
