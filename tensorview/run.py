@@ -87,7 +87,8 @@ class Run:
             replace_file(path / RUN_FILE, data)
         except OSError as error:
             raise RunError(
-                f"Cannot write a run in '{path}': {error.strerror}. Give another run_dir."
+                f"Cannot write a run in '{path}': {error.filename}: {error.strerror}. "
+                f"Give another run_dir."
             ) from None
         return cls.open(path)
 
@@ -216,11 +217,10 @@ def _open_inside(root: Path, file: str, *, limit: int) -> BinaryIO:
         descriptor = os.open(name, flags, dir_fd=folder)
     finally:
         os.close(folder)
-    stream = os.fdopen(descriptor, "rb")
     status = os.fstat(descriptor)
     if stat.S_ISREG(status.st_mode) and status.st_size <= limit:
-        return stream
-    stream.close()
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
     if stat.S_ISREG(status.st_mode):
         raise OSError(errno.EFBIG, f"it has {status.st_size} bytes, expected at most {limit}")
     raise OSError(errno.EINVAL, "it is not a plain file")

@@ -1,0 +1,365 @@
+"""A run directory: made once, opened whatever happened to it, trusted only as far as proved."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+import time
+import tracemalloc
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from tensorview.errors import RunError
+from tensorview.manifest import MANIFEST
+from tensorview.run import RUN_FILE, SCHEMA_VERSION, Run, default_run_dir
+from tensorview.run_writer import NewFile, RunWriter
+
+DATA = bytes(range(256)) * 4
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "run"
+
+
+def write(path, *, step=50, capture=1, data=DATA):
+    writer = RunWriter(path)
+    writer.commit(
+        [
+            NewFile(view="weights", layer=None, suffix=".vtp", data=data),
+            NewFile(view="maps_atlas", layer="../conv", suffix=".vti", data=data),
+        ],
+        step=step,
+        capture=capture,
+    )
+    writer.close()
+
+
+@pytest.fixture
+def written(path):
+    Run.create(path, settings={"name": "LeNet"})
+    write(path)
+    return path
+
+
+def refusal(call, *arguments, **keywords):
+    with pytest.raises(RunError) as caught:
+        call(*arguments, **keywords)
+    return str(caught.value)
+
+
+def test_settings_read_back(path):
+    """What the training process said about itself is there for every reader."""
+    settings = {"name": "LeNet", "every": 50, "layers": ["conv1", "é\0", "../x"], "ratio": 0.1}
+    Run.create(path, settings=settings)
+
+    run = Run.open(path)
+
+    assert settings == run.settings
+    assert datetime.fromisoformat(run.created).tzinfo is not None
+    assert () == run.steps()
+
+
+def test_only_the_owner_can_look_into_a_run(path):
+    """Nobody else on a shared machine sees the weights."""
+    old = os.umask(0)
+    try:
+        Run.create(path, settings={})
+    finally:
+        os.umask(old)
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+
+
+def test_a_directory_that_is_there_is_used(path):
+    """A user may make the directory, with other files in it."""
+    path.mkdir(mode=0o755)
+    (path / "notes.txt").write_text("mine")
+    Run.create(path, settings={})
+
+    assert Run.open(path).settings == {}
+    assert (path / "notes.txt").read_text() == "mine"
+
+
+def test_a_run_is_never_overwritten(written):
+    """A second training does not mix into the first one's files."""
+    message = refusal(Run.create, written, settings={"name": "other"})
+
+    today = Run.open(written).created[:10]
+    assert message == (
+        f"Cannot write a run in '{written}': it already holds a run of LeNet from {today}. "
+        f"Give another run_dir, or remove it."
+    )
+    assert Run.open(written).settings["name"] == "LeNet"
+
+
+@pytest.mark.parametrize("name", [RUN_FILE, MANIFEST])
+def test_what_is_left_of_a_run_is_never_overwritten(path, name):
+    """Neither is a run whose run.json is damaged or gone."""
+    path.mkdir()
+    (path / name).write_text("{")
+
+    assert refusal(Run.create, path, settings={}) == (
+        f"Cannot write a run in '{path}': it already holds a run that cannot be read. "
+        f"Give another run_dir, or remove it."
+    )
+
+
+def test_a_file_is_no_run_directory(path):
+    """A path that is a file is refused."""
+    path.write_text("mine")
+
+    assert refusal(Run.create, path, settings={}) == (
+        f"Cannot write a run in '{path}': it is not a directory. Give another run_dir."
+    )
+    assert path.read_text() == "mine"
+
+
+def test_an_unwritable_place_is_said(path):
+    """Where nothing can be written, that is said at once."""
+    path.write_text("")
+
+    assert refusal(Run.create, path / "below", settings={}) == (
+        f"Cannot write a run in '{path / 'below'}': {path}: File exists. Give another run_dir."
+    )
+
+
+def test_default_directories_do_not_collide(tmp_path):
+    """The third training of a day gets its own directory."""
+    now = datetime(2031, 7, 9, 23, 59, tzinfo=timezone.utc)
+    found = []
+    for _ in range(3):
+        found.append(default_run_dir("Le/Net", now=now, parent=tmp_path))
+        Run.create(found[-1], settings={})
+
+    assert ["2031-07-09-Le%2FNet", "2031-07-09-Le%2FNet-2", "2031-07-09-Le%2FNet-3"] == [
+        p.name for p in found
+    ]
+    assert Path("tensorview_runs") == default_run_dir("x", now=now).parent
+
+
+def test_files_read_back(written):
+    """Every file of a run can be read by view, step and layer."""
+    run = Run.open(written)
+
+    assert (50,) == run.steps() == run.steps("weights") == run.steps("maps_atlas")
+    assert () == run.steps("maps")
+    assert DATA == run.read_bytes("weights", 50)
+    assert DATA == run.read_bytes("maps_atlas", 50, layer="../conv")
+    assert (written / "maps_atlas" / "%2E.%2Fconv" / "00000050.vti").is_file()
+
+
+def test_what_was_not_written_is_said(written):
+    """Asking for another step or layer names both."""
+    run = Run.open(written)
+
+    assert refusal(run.read_bytes, "weights", 51) == (
+        f"Cannot read weights at step 51 of run '{written}': not written."
+    )
+    assert refusal(run.read_bytes, "maps_atlas", 50, layer="x") == (
+        f"Cannot read maps_atlas of layer 'x' at step 50 of run '{written}': not written."
+    )
+
+
+def test_every_flipped_byte_is_found(written):
+    """No damaged byte ever reaches VTK."""
+    run = Run.open(written)
+    file = written / "weights" / "00000050.vtp"
+    for position in range(len(DATA)):
+        damaged = bytearray(DATA)
+        damaged[position] ^= 1 << position % 8
+        file.write_bytes(damaged)
+
+        assert refusal(run.read_bytes, "weights", 50) == (
+            f"Cannot read 'weights/00000050.vtp' of run '{written}': it is damaged, the CRC of "
+            f"its 1024 bytes is not the one that was committed."
+        )
+
+
+@pytest.mark.parametrize("size", [0, 1, 1023])
+def test_a_cut_file_is_found(written, size):
+    """A file that ends early is refused, with the place where it ends."""
+    (written / "weights" / "00000050.vtp").write_bytes(DATA[:size])
+
+    assert refusal(Run.open(written).read_bytes, "weights", 50) == (
+        f"Cannot read 'weights/00000050.vtp' of run '{written}': it is damaged, it ends at byte "
+        f"{size} instead of 1024."
+    )
+
+
+def test_a_grown_file_is_refused_unread(written):
+    """A file that is larger than was committed is not read into memory."""
+    os.truncate(written / "weights" / "00000050.vtp", 2**40)
+
+    assert refusal(Run.open(written).read_bytes, "weights", 50).endswith(
+        f"it has {2**40} bytes, expected at most 1024."
+    )
+
+
+def test_a_replaced_step_is_whole_as_old_and_as_new(written):
+    """When a writer dies between stating a replaced file and replacing it, both are good."""
+    write(written, capture=2, data=DATA[::-1])
+    run = Run.open(written)
+    file = written / "weights" / "00000050.vtp"
+
+    assert DATA[::-1] == run.read_bytes("weights", 50)
+
+    file.write_bytes(DATA)
+
+    assert DATA == run.read_bytes("weights", 50)
+
+    file.write_bytes(DATA[:512] + DATA[::-1][512:])
+
+    assert "it is damaged" in refusal(run.read_bytes, "weights", 50)
+
+
+def link(written, tmp_path):
+    (tmp_path / "secret").write_bytes(DATA)
+    (written / "weights" / "00000050.vtp").unlink()
+    (written / "weights" / "00000050.vtp").symlink_to(tmp_path / "secret")
+    return "Too many levels of symbolic links"
+
+
+def link_directory(written, tmp_path):
+    (written / "weights").rename(tmp_path / "elsewhere")
+    (written / "weights").symlink_to(tmp_path / "elsewhere")
+    return "Not a directory"
+
+
+def fifo(written, _):
+    (written / "weights" / "00000050.vtp").unlink()
+    os.mkfifo(written / "weights" / "00000050.vtp")
+    return "it is not a plain file"
+
+
+def directory(written, _):
+    (written / "weights" / "00000050.vtp").unlink()
+    (written / "weights" / "00000050.vtp").mkdir()
+    return "it is not a plain file"
+
+
+def missing(written, _):
+    (written / "weights" / "00000050.vtp").unlink()
+    return "No such file or directory"
+
+
+@pytest.mark.parametrize("make", [link, link_directory, fifo, directory, missing])
+def test_nothing_outside_the_run_is_read(written, tmp_path, make):
+    """Links, pipes and directories in the place of a file are refused, at once."""
+    reason = make(written, tmp_path)
+
+    assert refusal(Run.open(written).read_bytes, "weights", 50) == (
+        f"Cannot read 'weights/00000050.vtp' of run '{written}': {reason}."
+    )
+
+
+@pytest.mark.parametrize("name", [RUN_FILE, MANIFEST])
+def test_linked_indexes_are_refused(written, tmp_path, name):
+    """Neither run.json nor the manifest may point elsewhere."""
+    (written / name).rename(tmp_path / "elsewhere")
+    (written / name).symlink_to(tmp_path / "elsewhere")
+
+    assert "Too many levels of symbolic links" in refusal(Run.open, written)
+
+
+@pytest.mark.parametrize("path_in_manifest", ["../secret", "/etc/passwd", "weights/../../secret"])
+def test_a_manifest_cannot_point_outside(written, path_in_manifest):
+    """A line with any path but its own file's does not count."""
+    line = json.loads((written / MANIFEST).read_text().splitlines()[0])
+    line["file"] = path_in_manifest
+    (written / MANIFEST).write_text(json.dumps(line) + "\n")
+    run = Run.open(written)
+
+    assert () == run.steps()
+    assert run.damaged_lines == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        ("", "its run.json is damaged"),
+        ("{", "its run.json is damaged"),
+        ("[" * 500_000, "its run.json is damaged"),
+        ('{"a":' * 200_000, "its run.json is damaged"),
+        ("9" * 100_000, "its run.json is damaged"),
+        ("\udcff\ud800", "its run.json is damaged"),
+        ("[]", "its run.json is not that of a run"),
+        ('{"schema": true}', "its run.json is not that of a run"),
+        ('{"schema": 1, "created": 5, "settings": {}}', "its run.json is not that of a run"),
+        ('{"schema": 1, "created": "", "settings": []}', "its run.json is not that of a run"),
+        ('{"schema": 99}', "it has schema version 99, expected 1"),
+        (" " * 3_000_000, "run.json: it has 3000000 bytes, expected at most 2097152"),
+    ],
+)
+def test_hostile_run_files_give_one_clear_error(path, content, expected):
+    """Whatever run.json holds, opening says so in one sentence, quickly and in little memory."""
+    assert SCHEMA_VERSION == 1
+    path.mkdir()
+    (path / RUN_FILE).write_bytes(content.encode("utf-8", "surrogatepass"))
+    tracemalloc.start()
+    begin = time.monotonic()
+    try:
+        message = refusal(Run.open, path)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert re.fullmatch(rf"Cannot open run '{path}': {re.escape(expected)}\..*", message)
+    assert peak < 100 * 2**20
+    assert time.monotonic() - begin < 2
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [b"\0" * 50_000_000, b"\n" * 3_000_000, b"{" * 10_000_000, b"[[" * 20_000 + b"\n", b'{"step'],
+    ids=["zeros", "lines", "braces", "deep", "cut"],
+)
+def test_hostile_manifests_keep_their_intact_lines(written, tail):
+    """Garbage behind good lines costs none of them, and neither time nor memory."""
+    with (written / MANIFEST).open("ab") as stream:
+        stream.write(tail)
+    tracemalloc.start()
+    begin = time.monotonic()
+    try:
+        run = Run.open(written)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert DATA == run.read_bytes("weights", 50)
+    assert run.damaged_lines > 0
+    assert peak < 100 * 2**20
+    assert time.monotonic() - begin < 2
+
+
+def test_a_huge_manifest_is_refused_unread(written):
+    """A manifest beyond its bound gives an error instead of filling the memory."""
+    os.truncate(written / MANIFEST, 2**40)
+
+    assert refusal(Run.open, written) == (
+        f"Cannot read run '{written}': {MANIFEST}: it has {2**40} bytes, expected at most "
+        f"{256 * 2**20}."
+    )
+
+
+def test_no_run_is_said(tmp_path):
+    """Opening another directory, or none, names what is missing."""
+    for path in (tmp_path, tmp_path / "none"):
+        assert refusal(Run.open, path) == f"Cannot open run '{path}': there is no run.json in it."
+
+
+def test_only_the_standard_library_is_needed():
+    """The training process and the command line can import the run without numpy or VTK."""
+    code = (
+        "import sys, tensorview.run, tensorview.run_writer\n"
+        "print({m.partition('.')[0] for m in sys.modules} & {'numpy', 'vtkmodules', 'torch'})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "set()\n"

@@ -1,0 +1,329 @@
+"""Captures are whole or absent, whatever ends the writer, and cost the same in the long run."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import pytest
+
+from tensorview.errors import RunError
+from tensorview.manifest import MANIFEST, Entry
+from tensorview.pvd import LAG, Collection
+from tensorview.run import Run
+from tensorview.run_writer import NewFile, RunWriter
+from tests.files.writing import VIEWS, content, files, is_whole
+
+WRITING = [sys.executable, "-m", "tests.files.writing"]
+
+
+@pytest.fixture
+def path(tmp_path):
+    return Run.create(tmp_path / "run", settings={"name": "LeNet"}).path
+
+
+@pytest.fixture
+def writer(path):
+    with_close = RunWriter(path)
+    yield with_close
+    with_close.close()
+
+
+def commit(writer, step, *, capture=None):
+    writer.commit(files(step), step=step, capture=step if capture is None else capture)
+
+
+def listed(path, view):
+    """Steps and files of a collection, as an XML reader sees them."""
+    root = ET.fromstring((path / f"{view}.pvd").read_text())  # noqa: S314
+    return [(int(d.get("timestep")), d.get("file")) for d in root.iter("DataSet")]
+
+
+def everything(path):
+    """Content of all files below *path*."""
+    return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+def assert_whole(path):
+    """Every file at a final name proves itself; every listed one can be read."""
+    run = Run.open(path)
+    for step in run.steps():
+        for view in VIEWS:
+            assert content(view, step) == run.read_bytes(view, step)
+    for found in [*path.rglob("*.vtp"), *path.rglob("*.vti")]:
+        assert is_whole(found.read_bytes())
+    for collection in path.glob("*.pvd"):
+        for _, file in listed(path, collection.stem):
+            assert is_whole((path / file).read_bytes())
+    return run
+
+
+def test_a_capture_reads_back(path, writer):
+    """What was committed is there: in the manifest, as files, as a time series."""
+    commit(writer, 50, capture=0)
+    commit(writer, 100, capture=1)
+    run = assert_whole(path)
+
+    assert (50, 100) == run.steps("weights")
+    assert [0, 1] == [run.entries(s, view="maps", suffix=".vtp")[0].capture for s in (50, 100)]
+    assert [(s, f"weights/{s:08d}.vtp") for s in (50, 100)] == listed(path, "weights")
+    assert [(s, f"maps_atlas/conv.1/{s:08d}.vti") for s in (50, 100)] == listed(path, "maps_atlas")
+
+
+def test_a_step_written_again_is_listed_once(path, writer):
+    """A run that goes on from a checkpoint replaces steps: content, views and order."""
+    for step in (40, 50, 60):
+        commit(writer, step)
+    again = [NewFile(view="weights", layer=None, suffix=".vtp", data=b"new")]
+    writer.commit(again, step=50, capture=61)
+    writer.commit(again, step=45, capture=62)
+    writer.close()
+    run = Run.open(path)
+
+    assert (40, 45, 50, 60) == run.steps("weights")
+    assert (40, 60) == run.steps("maps")
+    assert b"new" == run.read_bytes("weights", 50)
+    assert [40, 45, 50, 60] == [step for step, _ in listed(path, "weights")]
+    assert [40, 60] == [step for step, _ in listed(path, "maps")]
+    assert not (path / "maps" / "00000050.vtp").exists()
+
+
+def test_a_new_writer_goes_on(path):
+    """A restarted worker sweeps what the killed one left and lists what it did not."""
+    writer = RunWriter(path)
+    commit(writer, 0)
+    commit(writer, 1)
+    writer.close()
+    for pvd in path.glob("*.pvd"):
+        pvd.write_text(pvd.read_text().replace('timestep="1"', 'timestep="7"'))
+    (path / "weights" / ".00000002.vtp.tmp").write_bytes(b"half")
+    with (path / MANIFEST).open("ab") as stream:
+        stream.write(b'{"step":2,"capt')
+    writer = RunWriter(path)
+    commit(writer, 2)
+    writer.close()
+    run = assert_whole(path)
+
+    assert (0, 1, 2) == run.steps()
+    assert run.damaged_lines == 0
+    assert [0, 1, 2] == [step for step, _ in listed(path, "weights")]
+    assert [] == list(path.rglob("*.tmp"))
+
+
+def test_no_writer_without_a_run(tmp_path):
+    """A worker started on the wrong directory says so."""
+    with pytest.raises(RunError) as caught:
+        RunWriter(tmp_path)
+
+    assert str(caught.value) == f"Cannot open run '{tmp_path}': there is no run.json in it."
+
+
+@pytest.mark.parametrize("call", ["write_bytes", "replace", "fsync", "manifest", "mkdir"])
+@pytest.mark.parametrize("nth", range(6))
+def test_a_failed_capture_leaves_no_trace(path, writer, monkeypatch, call, nth):
+    """Whichever call fails: earlier files are byte-identical, and the next capture is written."""
+    commit(writer, 10)
+    before = everything(path)
+    calls = 0
+
+    def fail_at_nth(real):
+        def maybe(*arguments, **keywords):
+            nonlocal calls
+            calls += 1
+            if calls == nth + 1:
+                raise OSError(28, "No space left on device")
+            return real(*arguments, **keywords)
+
+        return maybe
+
+    with monkeypatch.context() as patched:
+        if call == "fsync":
+            patched.setattr(os, "fsync", fail_at_nth(os.fsync))
+        elif call == "manifest":
+            patched.setattr(writer, "_manifest", FailingFile(writer._manifest, fail_at_nth))
+        else:
+            patched.setattr(Path, call, fail_at_nth(getattr(Path, call)))
+        try:
+            commit(writer, 20)
+        except OSError as error:
+            failed = True
+            assert error.errno == 28  # noqa: PT017
+        else:
+            failed = False
+
+    if failed:
+        assert before == everything(path)
+    else:
+        assert (10, 20) == assert_whole(path).steps()
+
+    commit(writer, 30)
+
+    assert (10, *((20,) if not failed else ()), 30) == assert_whole(path).steps()
+
+
+class FailingFile:
+    """A file whose n-th write takes half and then fails."""
+
+    def __init__(self, file, fail_at_nth):
+        self._file = file
+        self.fileno = file.fileno
+        self.write = fail_at_nth(self._half)
+
+    def _half(self, data):
+        return self._file.write(data[: max(1, len(data) // 2)])
+
+
+def test_a_failed_replacement_leaves_old_or_new(path, writer, monkeypatch):
+    """When a step that is written again cannot be moved into place, each file is still whole."""
+    commit(writer, 10)
+    before = everything(path)
+    real, calls = Path.replace, []
+
+    def fail_second(self, target):
+        calls.append(target)
+        if len(calls) == 2:
+            raise OSError(5, "Input/output error")
+        return real(self, target)
+
+    new = [NewFile(view=v, layer=None, suffix=".vtp", data=b"new " + v.encode()) for v in VIEWS]
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", fail_second)
+        with pytest.raises(OSError):
+            writer.commit(new, step=10, capture=11)
+    run = Run.open(path)
+    found = {run.read_bytes(view, 10) for view in VIEWS}
+    old = {before[f"{view}/00000010.vtp"] for view in VIEWS}
+
+    assert {file.data for file in new} | old >= found
+    assert [] == list(path.rglob("*.tmp"))
+
+
+def test_a_full_disk_costs_only_what_does_not_fit(path):
+    """Under a real limit of the kernel, earlier files stay and later ones are written."""
+    writer = RunWriter(path)
+    small = [NewFile(view="weights", layer=None, suffix=".vtp", data=b"s" * 1000)]
+    large = [
+        NewFile(view="weights", layer=None, suffix=".vtp", data=b"s" * 1000),
+        NewFile(view="maps", layer=None, suffix=".vtp", data=b"l" * 100_000),
+    ]
+    writer.commit(small, step=1, capture=1)
+    before = everything(path)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        with pytest.raises(OSError):
+            writer.commit(large, step=2, capture=2)
+        left = everything(path)
+        writer.commit(small, step=3, capture=3)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    writer.close()
+
+    assert before == left
+    assert (1, 3) == Run.open(path).steps()
+
+
+def test_a_collection_that_cannot_be_written_is_made_up_for(path, writer, monkeypatch):
+    """A failing .pvd costs no capture: it is tried again, and said at the end if it lasts."""
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("tensorview.pvd.replace_file", fail)
+        commit(writer, 10)
+        with pytest.raises(OSError, match="No space left on device"):
+            writer.close()
+
+    assert (10,) == assert_whole(path).steps()
+
+    writer.close()
+
+    assert [10] == [step for step, _ in listed(path, "weights")]
+
+
+def test_killed_writers_tear_no_file(path):
+    """20 kills at random moments: no file at a final name is torn, and the run opens."""
+    rng = random.Random(20)
+    for _ in range(20):
+        with subprocess.Popen([*WRITING, path, "100000", "4"], stdout=subprocess.PIPE) as process:
+            process.stdout.readline()
+            time.sleep(rng.uniform(0, 0.06))
+            process.send_signal(signal.SIGKILL)
+        assert_whole(path)
+    writer = RunWriter(path)
+    writer.close()
+    run = assert_whole(path)
+
+    assert list(range(len(run.steps()))) == list(run.steps())
+    assert len(run.steps()) > 20
+    assert [] == list(path.rglob("*.tmp"))
+    assert list(run.steps()) == [step for step, _ in listed(path, "weights")]
+
+
+def test_readers_see_only_complete_files(path):
+    """Whoever reads while 2,000 captures are written finds whole files and valid lists."""
+    done = threading.Event()
+    with subprocess.Popen([*WRITING, path, "2000", "2"], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        threading.Thread(target=lambda: (process.wait(), done.set())).start()
+        rounds = 0
+        while not done.is_set():
+            run = Run.open(path)
+            assert run.damaged_lines <= 1  # the line being written
+            for step in run.steps()[-20:]:
+                assert content("weights", step) == run.read_bytes("weights", step)
+            for collection in path.glob("*.pvd"):
+                for _, file in listed(path, collection.stem)[-20:]:
+                    assert is_whole((path / file).read_bytes())
+            rounds += 1
+            time.sleep(0.02)
+
+    assert process.returncode == 0
+    assert rounds > 3
+    assert 2000 == len(Run.open(path).steps())
+
+
+def test_a_long_run_costs_no_more_per_capture(writer):
+    """The 2,000th capture costs about as much as the 100th."""
+    costs = []
+    for step in range(2000):
+        begin = time.perf_counter()
+        writer.commit(
+            [NewFile(view="weights", layer=None, suffix=".vtp", data=b"x")],
+            step=step,
+            capture=step,
+        )
+        costs.append(time.perf_counter() - begin)
+
+    assert statistics.median(costs[-100:]) <= 3 * statistics.median(costs[100:200])
+
+
+def test_collections_lag_by_a_thousandth_at_most(tmp_path, monkeypatch):
+    """A long time series is not written anew at each capture, and is complete once flushed."""
+    listed_at_write = []
+    monkeypatch.setattr(
+        "tensorview.pvd.replace_file",
+        lambda _, data: listed_at_write.append(data.count(b"<DataSet")),
+    )
+    collection = Collection(tmp_path / "weights.pvd")
+    for step in range(3 * LAG):
+        entry = Entry(step, step, "weights", None, f"weights/{step:08d}.vtp", 1, 1)
+        collection.set(step, [entry])
+        collection.flush_if_due()
+
+        assert step + 1 - listed_at_write[-1] <= (step + 1) / LAG
+
+    collection.flush()
+
+    assert 3 * LAG == listed_at_write[-1]
+    assert len(listed_at_write) < 2 * LAG
