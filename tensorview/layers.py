@@ -5,22 +5,19 @@ from __future__ import annotations
 import difflib
 import fnmatch
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from tensorview.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from torch import Tensor
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 WATCHABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED, nn.Linear)
-
-Selector = "Sequence[str] | Callable[[str, nn.Module], bool] | str | None"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -111,7 +108,7 @@ def select_layers(model: nn.Module, layers: Any = None) -> list[WatchedLayer]:
         ConfigurationError: an unknown name, nothing to watch, or a layer whose weight cannot be
             read.
     """
-    candidates = {
+    candidates: dict[str, nn.Module] = {
         name: module for name, module in model.named_modules() if isinstance(module, WATCHABLE)
     }
     if not candidates:
@@ -125,11 +122,11 @@ def select_layers(model: nn.Module, layers: Any = None) -> list[WatchedLayer]:
     return [
         WatchedLayer(
             name=name,
-            kind=type(candidates[name]).__name__,
-            module=candidates[name],
-            weight_shape=tuple(candidates[name].weight.shape),
+            kind=type(module).__name__,
+            module=module,
+            weight_shape=tuple(_weight(module).shape),
         )
-        for name in candidates
+        for name, module in candidates.items()
         if name in names
     ]
 
@@ -147,7 +144,7 @@ def unwatched_modules(model: nn.Module) -> list[str]:
 
 def read_weight(layer: WatchedLayer) -> Tensor:
     """Return a layer's weight as stored, detached; float16 and smaller widened to float32."""
-    weight: Tensor = layer.module.weight.detach()  # type: ignore[assignment,operator]
+    weight = _weight(layer.module).detach()
     return weight if weight.dtype in (torch.float32, torch.float64) else weight.float()
 
 
@@ -173,6 +170,10 @@ def filters_first(weight: Tensor, layer: WatchedLayer) -> Tensor:
         weight = weight.reshape(groups, layer.in_per_group, layer.out // groups, height, width)
         weight = weight.transpose(1, 2)
     return weight.reshape(shape)
+
+
+def _weight(module: nn.Module) -> Tensor:
+    return cast("Tensor", module.weight)
 
 
 def _chosen(model: nn.Module, candidates: dict[str, nn.Module], layers: Any) -> set[str]:
@@ -218,7 +219,7 @@ def _unknown(pattern: str, candidates: dict[str, nn.Module], everything: dict[st
 
 def _check_weight(name: str, module: nn.Module) -> None:
     weight: Any = module.weight
-    if isinstance(weight, nn.parameter.UninitializedTensorMixin):
+    if is_lazy(weight):
         raise ConfigurationError(
             f"Layer {name!r} has no weight yet: run one batch through the model before watching it."
         )

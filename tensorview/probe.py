@@ -99,12 +99,14 @@ def given_probe(model: nn.Module, probe: Any) -> Probe:
     Raises:
         CaptureError: none of these.
     """
+    args: tuple[Any, ...] = ()
+    kwargs: dict[str, Any] = {}
     if isinstance(probe, Tensor):
-        args, kwargs = (probe,), {}
+        args = (probe,)
     elif isinstance(probe, (tuple, list)):
-        args, kwargs = tuple(probe), {}
+        args = tuple(probe)
     elif isinstance(probe, dict):
-        args, kwargs = (), probe
+        kwargs = probe
     else:
         raise CaptureError(
             f"probe= is a {type(probe).__name__}: expected a tensor, a tuple of arguments or a "
@@ -254,7 +256,8 @@ def _buffers_restored(model: nn.Module) -> Iterator[None]:
 def _eagerly() -> contextlib.AbstractContextManager[object]:
     """Compiled submodules run as they were written: our calls must cause no recompilation."""
     if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
-        return torch.compiler.set_stance("force_eager")
+        stance: contextlib.AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
+        return stance
     return contextlib.nullcontext()
 
 

@@ -56,7 +56,7 @@ def sketch(weights: Tensor) -> Tensor:
         tail = flat[rows * _WIDTH :] * breakers[rows % _PERIOD, :rest]
         sums[:, :rest] += row_signs[:, rows : rows + 1] * tail
         projected = torch.bmm(sums[:, None], buckets[:, :width]).reshape(-1)
-    return projected * _GROUPS**-0.5
+    return projected * float(_GROUPS) ** -0.5
 
 
 def relative_change(before: Tensor, after: Tensor) -> Tensor:

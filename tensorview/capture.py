@@ -1,0 +1,348 @@
+"""Taking one capture: weights, gradients and activations, reduced where the model is.
+
+Nothing between `Capturer.begin` and `PendingCapture.finish` waits for the device.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import weakref
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from tensorview.analysis.sketch import relative_change, sketch
+from tensorview.analysis.trajectory import parse_axes
+from tensorview.bounds import plan_weights
+from tensorview.errors import CaptureError, ConfigurationError
+from tensorview.layers import (
+    filters_first,
+    is_compiled,
+    read_gradients,
+    read_weight,
+    select_layers,
+    unwatched_modules,
+    unwrap,
+)
+from tensorview.measure import BatchPass, Measurement
+from tensorview.probe import evaluating, given_probe, take_probe
+from tensorview.result import CaptureResult, LayerCapture, describe_layer
+from tensorview.transfer import PinnedPool, Transfer
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from tensorview.activations import RunningActivations
+    from tensorview.bounds import WeightPlan
+    from tensorview.layers import WatchedLayer
+    from tensorview.probe import Probe
+    from tensorview.settings import Settings
+
+__all__ = ["CaptureResult", "Capturer", "LayerCapture", "PendingCapture", "Sketches", "unwrap"]
+
+log = logging.getLogger("tensorview")
+
+Sketches = list["Tensor"]
+"""One sketch a layer, on the model's device; see `tensorview.analysis.sketch`."""
+
+_ACTIVATION_VIEWS = {"distribution", "maps", "correlation"}
+
+
+class Capturer:
+    """Captures one model.
+
+    Args:
+        model: unwrapped, or a stand-in that shares everything with it.
+        settings: what to capture.
+
+    Attributes:
+        layers: watched, in the model's own order.
+        axes: layer name -> triples of weight indices whose path is shown.
+
+    Raises:
+        ConfigurationError: layers or trajectory axes that are not there, or cannot be watched.
+        CaptureError: a given probe that the model cannot take.
+    """
+
+    def __init__(self, model: nn.Module, *, settings: Settings) -> None:
+        self._model = model
+        self._settings = settings
+        with evaluating(model):
+            self.layers = select_layers(model, settings.layers)
+            itemsizes = [read_weight(layer).element_size() for layer in self.layers]
+        shapes = {layer.name: layer.weight_shape for layer in self.layers}
+        self.axes = parse_axes(settings.trajectory_axes, shapes=shapes)
+        self._weight_plans = plan_weights(self.layers, itemsizes=itemsizes)
+        self._pool = PinnedPool()
+        self._said: set[str] = set()
+        self._outer: weakref.ref[nn.Module] | None = None
+        self._batch: BatchPass | None = None
+        self._hooks: list[Any] = []
+        self._probe: Probe | None = None
+        self._wants_activations = bool(_ACTIVATION_VIEWS & set(settings.views))
+        self._measurement = Measurement(
+            model,
+            self.layers,
+            point=settings.activation_point,
+            variant=settings.correlation,
+            samples=settings.map_samples,
+        )
+        if settings.probe is not None and self._wants_activations:
+            self._probe = given_probe(model, settings.probe)
+            self._measurement.inspect(self._probe)
+        unwatched = unwatched_modules(model)
+        if unwatched:
+            log.info("Not watched, being of other kinds: %s.", ", ".join(unwatched))
+
+    @property
+    def reduced(self) -> tuple[str, ...]:
+        """One sentence a layer that is not shown in full; activations once they are known."""
+        return tuple(
+            f"{layer.name}: {plan.reduced}"
+            for plans in (self._weight_plans, self._measurement.plans)
+            for layer, plan in zip(self.layers, plans, strict=False)
+            if plan is not None and plan.reduced
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a run directory keeps about the layers, ready for JSON."""
+        return {
+            "layers": [
+                {"name": layer.name, "kind": layer.kind, "weight_shape": list(layer.weight_shape)}
+                for layer in self.layers
+            ]
+        }
+
+    def wait_for_probe(self, model: nn.Module) -> None:
+        """Take the probe from the next call of *model*, or attach to it in batch mode.
+
+        Args:
+            model: as the user calls it, wrappers included.
+
+        Raises:
+            ConfigurationError: batch mode on a compiled model.
+        """
+        self._outer = weakref.ref(model)
+        if self._settings.activations == "batch":
+            if is_compiled(model):
+                raise ConfigurationError(
+                    "activations='batch' cannot be used on a compiled model: leave it out, and the "
+                    "probe runs through the eager one."
+                )
+            self.attach_to_batch()
+        elif self._probe is None and self._wants_activations:
+            self._hooks = [model.register_forward_pre_hook(self._take_probe, with_kwargs=True)]
+
+    def attach_to_batch(self) -> None:
+        """Measure the next training pass, for the capture that follows it."""
+        self._detach_from_batch()
+        outer = self._outer() if self._outer is not None else None
+        if self._wants_activations and outer is not None:
+            self._batch = BatchPass(unwrap(outer), self._measurement)
+
+    def detach(self) -> None:
+        """Remove every hook of ours."""
+        for hook in self._hooks:
+            hook.remove()
+        self._hooks = []
+        self._detach_from_batch()
+
+    def sketch_weights(self) -> Sketches:
+        """Sketch all weights as they are now, for the update ratio."""
+        with evaluating(self._model), torch.no_grad():
+            return [sketch(read_weight(layer)) for layer in self.layers]
+
+    def begin(self, *, before: Sketches | None = None) -> PendingCapture:
+        """Capture the model as it is now.
+
+        Args:
+            before: `sketch_weights` of before the optimizer step.
+
+        Returns:
+            What is on its way; nothing that happens to the model afterwards changes it.
+        """
+        running, samples = self._activations()
+        parts: list[dict[str, Tensor]] = []
+        with evaluating(self._model), torch.no_grad():
+            for index, layer in enumerate(self.layers):
+                part = _reduce_weight(
+                    layer,
+                    plan=self._weight_plans[index],
+                    before=before[index] if before is not None else None,
+                    axes=self.axes.get(layer.name, ()),
+                    views=self._settings.views,
+                )
+                if index in running:
+                    part.update(running[index].tensors())
+                parts.append(part)
+            keys = [list(part) for part in parts]
+            tensors = [tensor for part in parts for tensor in part.values()]
+            transfer = Transfer(tensors, pool=self._pool)
+        if self.reduced:
+            self._say(f"Not shown in full, to stay small: {'; '.join(self.reduced)}.")
+        for warning in self._measurement.warnings.values():
+            self._say(warning)
+        return PendingCapture(
+            transfer=transfer,
+            keys=keys,
+            layers=self.layers,
+            weight_plans=self._weight_plans,
+            map_samples={index: found.map_samples for index, found in running.items()},
+            activation_plans=self._measurement.plans,
+            samples=samples,
+        )
+
+    def _activations(self) -> tuple[dict[int, RunningActivations], int]:
+        """What the layers do, by index, and over how many samples."""
+        if not self._wants_activations:
+            return {}, 0
+        if self._settings.activations == "batch":
+            batch = self._batch
+            self._detach_from_batch()
+            if batch is None or not batch.running:
+                fault = batch.fault if batch is not None else ""
+                self._say(f"The training batch was not measured. {fault}".strip())
+                return {}, 0
+            return batch.running, batch.samples
+        if self._probe is None:
+            self._explain_missing_probe()
+            return {}, 0
+        try:
+            return self._measurement.measure(self._probe), self._probe.size
+        except CaptureError as error:
+            if self._settings.strict:
+                raise
+            self._say(f"Activations are not shown. {error}")
+            return {}, 0
+
+    def _take_probe(self, _module: nn.Module, args: Any, kwargs: Any) -> None:
+        if torch.compiler.is_compiling():  # the hook has become part of somebody's compiled code
+            return
+        self.detach()
+        try:
+            self._probe = take_probe(self._model, args, kwargs)
+        except Exception as error:  # noqa: BLE001  # the training's own call goes on
+            self._say(f"Activations are not shown. {error}")
+
+    def _explain_missing_probe(self) -> None:
+        """Look for a wrapper that compiled the model after we were attached to it."""
+        outer = self._outer() if self._outer is not None else None
+        wrapper = _find_compiled(outer) if outer is not None and self._hooks else None
+        if wrapper is not None:
+            self.detach()
+            self._hooks = [wrapper.register_forward_pre_hook(self._take_probe, with_kwargs=True)]
+        else:
+            self._say(
+                "Activations are not shown yet: the model was not called. If it is called only in "
+                "a compiled form or through its parts, pass probe= a batch."
+            )
+
+    def _detach_from_batch(self) -> None:
+        if self._batch is not None:
+            self._batch.detach()
+            self._batch = None
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            log.warning("%s", text)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PendingCapture:
+    """A capture whose numbers are on their way to the host. Made by `Capturer.begin`."""
+
+    transfer: Transfer
+    keys: list[list[str]]
+    layers: list[WatchedLayer]
+    weight_plans: list[WeightPlan]
+    activation_plans: list[Any]
+    map_samples: dict[int, tuple[int, ...]]
+    samples: int
+
+    def ready(self) -> bool:
+        """Whether `finish` returns at once; always so without CUDA."""
+        return self.transfer.ready()
+
+    def finish(self) -> CaptureResult:
+        """Return the numbers; waits for the device where they are not `ready`."""
+        arrays = iter(self.transfer.finish())
+        return CaptureResult(
+            layers=tuple(
+                describe_layer(
+                    layer,
+                    {key: next(arrays) for key in keys},
+                    weight_plan=self.weight_plans[index],
+                    map_samples=self.map_samples.get(index, ()),
+                    activation_plan=(
+                        self.activation_plans[index] if index in self.map_samples else None
+                    ),
+                    samples=self.samples,
+                )
+                for index, (layer, keys) in enumerate(zip(self.layers, self.keys, strict=True))
+            )
+        )
+
+
+def _reduce_weight(
+    layer: WatchedLayer,
+    *,
+    plan: WeightPlan,
+    before: Tensor | None,
+    axes: Any,
+    views: tuple[str, ...],
+) -> dict[str, Tensor]:
+    """Reduce one layer's weights and gradients on their device."""
+    weight = read_weight(layer)
+    after = sketch(weight)
+    nothing = torch.full((), torch.nan, dtype=torch.float64, device=weight.device)
+    gradients = [torch.linalg.vector_norm(part).double() for part in read_gradients(layer)]
+    part = {
+        "sketch": after,
+        "norms": torch.stack(
+            [
+                torch.linalg.vector_norm(weight).double(),
+                torch.linalg.vector_norm(torch.stack(gradients)) if gradients else nothing,
+                nothing if before is None else relative_change(before, after),
+                (weight.numel() - weight.isfinite().sum()).double(),
+            ]
+        ),
+    }
+    if "weights" in views:
+        part["weights"] = _choose_weights(filters_first(weight, layer), plan)
+    if axes:
+        part["axes"] = torch.stack(
+            [torch.stack([weight[index] for index in triple]) for triple in axes]
+        ).double()
+    return part
+
+
+def _choose_weights(values: Tensor, plan: WeightPlan) -> Tensor:
+    if plan.kernel_norms:
+        values = torch.linalg.vector_norm(values, dim=(2, 3), keepdim=True)
+    for axis, shown in ((0, plan.filters), (1, plan.in_channels)):
+        total = values.shape[axis]
+        if shown < total:
+            # Computed on the device: an index sent there would be waited for.
+            chosen = torch.arange(shown, device=values.device) * (total - 1) // max(1, shown - 1)
+            values = values.index_select(axis, chosen)
+    return values
+
+
+def _find_compiled(model: nn.Module) -> nn.Module | None:
+    """Find torch.compile's wrapper around *model*, made after we saw the model."""
+    if "torch._dynamo" not in sys.modules:
+        return None
+    return next(
+        (
+            candidate
+            for candidate in gc.get_objects()
+            if type(candidate).__name__ == "OptimizedModule"
+            and isinstance(candidate, torch.nn.Module)
+            and unwrap(candidate) is unwrap(model)
+        ),
+        None,
+    )

@@ -1,0 +1,185 @@
+"""What a run remembers from capture to capture, and how one capture becomes a snapshot."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tensorview.analysis.groups import group
+from tensorview.analysis.ranges import nice_range, nice_symmetric
+from tensorview.analysis.trajectory import (
+    axes_title,
+    grow_extent,
+    parse_axes,
+    project,
+    thin,
+)
+from tensorview.bounds import max_points, max_rows
+from tensorview.snapshot import GROUP_DEAD, Layer, Snapshot, Trajectory
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from tensorview.layers import WatchedLayer
+    from tensorview.result import CaptureResult, LayerCapture
+    from tensorview.settings import Settings
+    from tensorview.snapshot import Activations, Weights
+
+
+class Memory:
+    """Trajectories, display ranges and the table of scalars of one run.
+
+    Args:
+        layers: watched.
+        settings: of the run; name, views, form, threshold, linkage and trajectory axes count here.
+
+    Raises:
+        ConfigurationError: trajectory axes that are not there.
+    """
+
+    def __init__(self, layers: Sequence[WatchedLayer], *, settings: Settings) -> None:
+        shapes = {layer.name: layer.weight_shape for layer in layers}
+        self._settings = settings
+        axes = parse_axes(settings.trajectory_axes, shapes=shapes)
+        self._titles = {name: tuple(map(axes_title, triples)) for name, triples in axes.items()}
+        self._limit = max_points(len(shapes) + sum(map(len, self._titles.values())))
+        self._count = 0
+        self._layers: dict[str, _LayerMemory] = {}
+        self._path = np.empty((0, 3))  # capture, step, loss
+        self._table = _Table()
+
+    def remember(
+        self, step: int, result: CaptureResult, *, logged: Mapping[str, float] | None = None
+    ) -> Snapshot:
+        """Add one capture.
+
+        Args:
+            step: optimizer steps done.
+            result: what was found.
+            logged: scalars of the user's. ``"loss"`` colours the trajectories; ``"step"`` is
+                taken by ours.
+
+        Returns:
+            The snapshot; it shares no memory with what is remembered.
+        """
+        logged = dict(logged or {})
+        capture, self._count = self._count, self._count + 1
+        row = [capture, step, logged.get("loss", np.nan)]
+        self._path = np.concatenate([self._path, [row]])
+        kept = thin(self._path[:, 0].astype(np.int64), limit=self._limit)
+        earlier = len(self._path) - 1
+        self._path = self._path[kept]
+        layers = []
+        for found in result.layers:
+            known = self._layers.get(found.name)
+            if known is None or not known.fits(found):
+                known = _LayerMemory(found, titles=self._titles.get(found.name, ()), past=earlier)
+                self._layers[found.name] = known
+            layers.append(known.remember(found, kept=kept, settings=self._settings))
+        scalars = logged | {
+            f"{found.name}/{quantity}": value
+            for found in result.layers
+            for quantity, value in found.scalars.items()
+        }
+        self._table.add(capture, scalars | {"step": float(step)})
+        return Snapshot(
+            step=step,
+            capture=capture,
+            name=self._settings.name,
+            layers=tuple(layers),
+            views=self._settings.views,
+            form=self._settings.form,
+            trajectory_steps=self._path[:, 1].astype(np.int64),
+            trajectory_losses=self._path[:, 2].copy(),
+            scalars=self._table.columns(),
+        )
+
+
+class _LayerMemory:
+    """One layer's path and display ranges."""
+
+    def __init__(self, found: LayerCapture, *, titles: tuple[str, ...], past: int) -> None:
+        self._weight_shape = found.weight_shape
+        self._titles = titles
+        self._sketches = np.full((past, len(found.sketch)), np.nan)
+        self._chosen = np.full((past, *found.chosen.shape), np.nan)
+        self._axes: NDArray[np.float64] | None = None
+        self._extents: dict[str, NDArray[np.float64]] = {}
+        self._weight_range: float | None = None
+        self._map_range: tuple[float, float] | None = None
+
+    def fits(self, found: LayerCapture) -> bool:
+        """Whether the layer still is what it was; pruning makes another of it."""
+        return self._weight_shape == found.weight_shape
+
+    def remember(
+        self, found: LayerCapture, *, kept: NDArray[np.int64], settings: Settings
+    ) -> Layer:
+        self._sketches = np.concatenate([self._sketches, found.sketch[None]])[kept]
+        self._chosen = np.concatenate([self._chosen, found.chosen[None]])[kept]
+        shown = "trajectory" in settings.views
+        return Layer(
+            name=found.name,
+            kind=found.kind,
+            weight_shape=found.weight_shape,
+            weights=self._steady_weights(found.weights) if found.weights else None,
+            activations=(self._grouped(found.activations, settings) if found.activations else None),
+            trajectories=self._trajectories() if shown else (),
+        )
+
+    def _steady_weights(self, weights: Weights) -> Weights:
+        self._weight_range = nice_symmetric(self._weight_range, weights.range)
+        return dataclasses.replace(weights, range=self._weight_range)
+
+    def _grouped(self, activations: Activations, settings: Settings) -> Activations:
+        self._map_range = nice_range(self._map_range, *activations.map_range)
+        groups = group(
+            activations.pcc,
+            activations.groups == GROUP_DEAD,
+            threshold=settings.threshold,
+            linkage=settings.linkage,
+        )
+        return dataclasses.replace(activations, groups=groups, map_range=self._map_range)
+
+    def _trajectories(self) -> tuple[Trajectory, ...]:
+        points, self._axes, shares = project(self._sketches, previous_axes=self._axes)
+        paths = [self._path("PCA", points, shares)]
+        for index, title in enumerate(self._titles):
+            weights = self._chosen[:, index].copy()
+            weights[~np.isfinite(weights).all(axis=1)] = np.nan
+            paths.append(self._path(title, weights, np.full(3, np.nan)))
+        return tuple(paths)
+
+    def _path(
+        self, subspace: str, points: NDArray[np.float64], shares: NDArray[np.float64]
+    ) -> Trajectory:
+        extent = grow_extent(self._extents.get(subspace), points)
+        self._extents[subspace] = extent
+        return Trajectory(
+            subspace=subspace, points=points, explained_variance=shares, extent=extent.copy()
+        )
+
+
+class _Table:
+    """Scalars over captures; columns may come and go, rows are thinned evenly."""
+
+    def __init__(self) -> None:
+        self._captures = np.empty(0, np.int64)
+        self._columns: dict[str, NDArray[np.float64]] = {"step": np.empty(0)}
+
+    def add(self, capture: int, row: Mapping[str, float]) -> None:
+        for name in row:
+            if name not in self._columns:
+                self._columns[name] = np.full(len(self._captures), np.nan)
+        self._captures = np.append(self._captures, capture)
+        kept = thin(self._captures, limit=max_rows(len(self._columns)))
+        self._captures = self._captures[kept]
+        for name, values in self._columns.items():
+            self._columns[name] = np.append(values, row.get(name, np.nan))[kept]
+
+    def columns(self) -> dict[str, NDArray[np.float64]]:
+        return {name: values.copy() for name, values in self._columns.items()}

@@ -1,0 +1,106 @@
+"""Bringing results from the device to the host without waiting for either."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+_NUMPY_DTYPES = {
+    torch.float32: np.float32,
+    torch.float64: np.float64,
+    torch.int64: np.int64,
+    torch.bool: np.bool_,
+}
+
+
+class PinnedPool:
+    """Page-locked buffers, which a device can write to on its own; kept for the next capture."""
+
+    def __init__(self) -> None:
+        self._free: list[Tensor] = []
+
+    def take(self, nbytes: int) -> Tensor:
+        """Return a buffer of at least *nbytes*."""
+        fitting = [buffer for buffer in self._free if len(buffer) >= nbytes]
+        if not fitting:
+            self._free.clear()
+            return torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
+        best = min(fitting, key=len)
+        self._free = [buffer for buffer in self._free if buffer is not best]
+        return best
+
+    def give_back(self, buffer: Tensor) -> None:
+        """Let the next capture have *buffer*."""
+        self._free.append(buffer)
+
+
+class Transfer:
+    """Tensors on their way to the host.
+
+    Args:
+        tensors: float32, float64, int64 or bool, on any device. They are copied at once, in the
+            order of the device's work, so they may change afterwards.
+        pool: of buffers, for results from CUDA.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], *, pool: PinnedPool) -> None:
+        self._pool = pool
+        self._specs = [(tensor.dtype, tuple(tensor.shape)) for tensor in tensors]
+        self._parts = [_Part(tensors, members, pool) for members in _by_device(tensors)]
+
+    def ready(self) -> bool:
+        """Whether `finish` returns at once."""
+        events = [part.event for part in self._parts if part.event is not None]
+        return all(bool(event.query()) for event in events)  # type: ignore[no-untyped-call]
+
+    def finish(self) -> list[NDArray[Any]]:
+        """Return the arrays, which own their numbers; waits where they are not `ready`."""
+        arrays: dict[int, NDArray[Any]] = {}
+        for part in self._parts:
+            if part.event is not None:
+                part.event.synchronize()
+            buffer = part.host[: part.nbytes].numpy()
+            if part.event is not None:
+                buffer = buffer.copy()
+                self._pool.give_back(part.host)
+            for index, (start, stop) in part.places.items():
+                dtype, shape = self._specs[index]
+                arrays[index] = buffer[start:stop].view(_NUMPY_DTYPES[dtype]).reshape(shape)
+        return [arrays[index] for index in range(len(self._specs))]
+
+
+class _Part:
+    """What comes from one device, as one run of bytes: one copy, one event."""
+
+    def __init__(self, tensors: Sequence[Tensor], members: list[int], pool: PinnedPool) -> None:
+        # Wider items first, so that every array lies at a multiple of its item's size.
+        members = sorted(members, key=lambda index: -tensors[index].element_size())
+        pieces = [tensors[index].contiguous().view(-1).view(torch.uint8) for index in members]
+        self.places: dict[int, tuple[int, int]] = {}
+        self.nbytes = 0
+        for index, piece in zip(members, pieces, strict=True):
+            self.places[index] = self.nbytes, self.nbytes + len(piece)
+            self.nbytes += len(piece)
+        packed = torch.cat(pieces)
+        self.event: torch.cuda.Event | None = None
+        self.host = packed
+        if packed.is_cuda:
+            self.host = pool.take(self.nbytes)
+            self.host[: self.nbytes].copy_(packed, non_blocking=True)
+            self.event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self.event.record(torch.cuda.current_stream(packed.device))
+
+
+def _by_device(tensors: Sequence[Tensor]) -> list[list[int]]:
+    found: dict[torch.device, list[int]] = {}
+    for index, tensor in enumerate(tensors):
+        found.setdefault(tensor.device, []).append(index)
+    return list(found.values())
