@@ -1,7 +1,8 @@
 """Tables as CSV text that pandas reads back exactly and a spreadsheet does not run.
 
-Texts follow RFC 4180. One that begins like a formula (``= + - @``, a tab or a line break), or with
-the quote itself, gets a leading ``'``; a reader drops one leading ``'`` of every text.
+Texts follow RFC 4180. One that begins like a formula (``= + - @``, a tab or a line break) or with
+the mark itself, and one that pandas would take for a missing value, gets a leading ``'``; a reader
+drops one leading ``'`` of every text.
 """
 
 from __future__ import annotations
@@ -18,6 +19,25 @@ if TYPE_CHECKING:
     from tensorview.worker.tables import Table
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
+_MISSING = frozenset(
+    [
+        "",
+        "#N/A",
+        "#N/A N/A",
+        "#NA",
+        "1.#IND",
+        "1.#QNAN",
+        "<NA>",
+        "N/A",
+        "NA",
+        "NULL",
+        "NaN",
+        "None",
+        "n/a",
+        "nan",
+        "null",
+    ]
+)
 _QUOTED = frozenset(',"\r\n')
 
 
@@ -40,7 +60,7 @@ def line(cells: Iterable[str]) -> str:
 
 def text(value: str) -> str:
     """Return a text as a cell."""
-    if value.startswith(_FORMULA):
+    if value.startswith(_FORMULA) or value in _MISSING:
         value = "'" + value
     if _QUOTED.isdisjoint(value):
         return value
@@ -55,8 +75,9 @@ def restore(cell: str) -> str:
 def _cells(column: NDArray[Any]) -> list[str]:
     """Return a column's cells."""
     if column.dtype == object:
-        known = {value: text(value) for value in set(column.tolist())}
-        return [known[value] for value in column.tolist()]
+        values = column.tolist()
+        known = {value: text(value) for value in set(values)}
+        return [known[value] for value in values]
     if column.dtype == np.float32:
         # Nine digits determine a float32; the point keeps a column of -0 from becoming integers.
         return list(map("%#.9g".__mod__, column.tolist()))
