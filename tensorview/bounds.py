@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensorview.layers import fold
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from tensorview.layers import WatchedLayer
+    from tensorview.capture.layers import WatchedLayer
 
 _MIB = 2**20
 WEIGHT_BYTES = 23 * _MIB
@@ -65,6 +63,16 @@ class ActivationPlan:
     samples: tuple[int, ...]
     stride: int
     reduced: str
+
+
+def fold(size: tuple[int, ...]) -> tuple[int, int]:
+    """Fold any number of axes to two, keeping the last."""
+    if not size:
+        return 1, 1
+    rows = 1
+    for extent in size[:-1]:
+        rows *= extent
+    return rows, size[-1]
 
 
 def evenly(total: int, shown: int) -> NDArray[np.int32]:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from tensorview.layers import WatchedLayer
-    from tensorview.result import CaptureResult, LayerCapture
+    from tensorview.capture.layers import WatchedLayer
+    from tensorview.capture.result import CaptureResult, LayerCapture
     from tensorview.settings import Settings
     from tensorview.snapshot import Activations, Weights
 

@@ -16,6 +16,7 @@ alike (a matrix of rank one); ``D``, repeated every `_PERIOD` rows, breaks those
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import torch
@@ -56,7 +57,7 @@ def sketch(weights: Tensor) -> Tensor:
         tail = flat[rows * _WIDTH :] * breakers[rows % _PERIOD, :rest]
         sums[:, :rest] += row_signs[:, rows : rows + 1] * tail
         projected = torch.bmm(sums[:, None], buckets[:, :width]).reshape(-1)
-    return projected * float(_GROUPS) ** -0.5
+    return projected / math.sqrt(_GROUPS)
 
 
 def relative_change(before: Tensor, after: Tensor) -> Tensor:

@@ -17,8 +17,7 @@ import torch
 from tensorview.analysis.sketch import relative_change, sketch
 from tensorview.analysis.trajectory import parse_axes
 from tensorview.bounds import plan_weights
-from tensorview.errors import CaptureError, ConfigurationError
-from tensorview.layers import (
+from tensorview.capture.layers import (
     filters_first,
     is_compiled,
     read_gradients,
@@ -27,21 +26,20 @@ from tensorview.layers import (
     unwatched_modules,
     unwrap,
 )
-from tensorview.measure import BatchPass, Measurement
-from tensorview.probe import evaluating, given_probe, take_probe
-from tensorview.result import CaptureResult, LayerCapture, describe_layer
-from tensorview.transfer import PinnedPool, Transfer
+from tensorview.capture.measure import BatchPass, Measurement
+from tensorview.capture.probe import evaluating, given_probe, take_probe
+from tensorview.capture.result import CaptureResult, describe_layer
+from tensorview.capture.transfer import PinnedPool, Transfer
+from tensorview.errors import CaptureError, ConfigurationError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from tensorview.activations import RunningActivations
     from tensorview.bounds import WeightPlan
-    from tensorview.layers import WatchedLayer
-    from tensorview.probe import Probe
+    from tensorview.capture.activations import RunningActivations
+    from tensorview.capture.layers import WatchedLayer
+    from tensorview.capture.probe import Probe
     from tensorview.settings import Settings
-
-__all__ = ["CaptureResult", "Capturer", "LayerCapture", "PendingCapture", "Sketches", "unwrap"]
 
 log = logging.getLogger("tensorview")
 

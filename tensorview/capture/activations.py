@@ -14,7 +14,7 @@ from tensorview.bounds import ActivationPlan, fold_map
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tensorview.layers import WatchedLayer
+    from tensorview.capture.layers import WatchedLayer
 
 
 def channels_second(activation: Tensor, layer: WatchedLayer) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from tensorview.bounds import fold
 from tensorview.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -64,16 +65,6 @@ class WatchedLayer:
         return fold(self.weight_shape[2:])
 
 
-def fold(size: tuple[int, ...]) -> tuple[int, int]:
-    """Fold any number of axes to two, keeping the last."""
-    if not size:
-        return 1, 1
-    rows = 1
-    for extent in size[:-1]:
-        rows *= extent
-    return rows, size[-1]
-
-
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the eager module inside torch.compile's and distributed training's wrappers."""
     while True:
@@ -100,7 +91,7 @@ def select_layers(model: nn.Module, layers: Any = None) -> list[WatchedLayer]:
 
     Args:
         model: unwrapped, see `unwrap`; in evaluation mode where weights are parametrised (see
-            `tensorview.probe.evaluating`).
+            `tensorview.capture.probe.evaluating`).
         layers: None for every Conv, ConvTranspose and Linear; names or globs; or a predicate
             ``(name, module) -> bool``.
 

@@ -13,7 +13,7 @@ from tensorview.snapshot import GROUP_DEAD, GROUP_NONE, Activations, Weights
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tensorview.layers import WatchedLayer
+    from tensorview.capture.layers import WatchedLayer
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,7 +66,7 @@ def describe_layer(
     Args:
         layer: it.
         arrays: ``norms``, ``sketch``, and if captured ``weights``, ``axes`` and those of
-            `tensorview.activations.RunningActivations.tensors`.
+            `tensorview.capture.activations.RunningActivations.tensors`.
         weight_plan: how the weights were reduced.
         activation_plan: how the activations were, None without any.
         map_samples: probe indices of the single maps.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
 
-    from tensorview.layers import WatchedLayer
+    from tensorview.capture.layers import WatchedLayer
 
 # By name, so that `torch.relu`, `F.relu`, `Tensor.relu` and `Tensor.relu_` are one entry.
 _NONLINEARITIES = {

@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 
-from tensorview.activations import RunningActivations, channels_second
 from tensorview.bounds import ActivationPlan, plan_activations
+from tensorview.capture.activations import RunningActivations, channels_second
+from tensorview.capture.following import Following
+from tensorview.capture.probe import is_out_of_memory, probing, run_probe, take_probe
 from tensorview.errors import CaptureError
-from tensorview.following import Following
-from tensorview.probe import is_out_of_memory, probing, run_probe, take_probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
 
-    from tensorview.layers import WatchedLayer
-    from tensorview.probe import Probe
+    from tensorview.capture.layers import WatchedLayer
+    from tensorview.capture.probe import Probe
 
 _Result = TypeVar("_Result")
 
@@ -29,7 +29,7 @@ class Measurement:
     Args:
         model: unwrapped.
         layers: of it.
-        point: see `tensorview.following.Following`.
+        point: see `tensorview.capture.following.Following`.
         variant: see `tensorview.analysis.correlation`.
         samples: of which single maps are wanted.
 

@@ -1,0 +1,11 @@
+"""Taking captures: weights, gradients and activations, reduced on the model's device.
+
+The only part of tensorview, beside `tensorview.watch`, `tensorview.analysis` and
+`tensorview.pruning`, that knows torch.
+"""
+
+from tensorview.capture.capturer import Capturer, PendingCapture, Sketches
+from tensorview.capture.layers import unwrap
+from tensorview.capture.result import CaptureResult, LayerCapture
+
+__all__ = ["CaptureResult", "Capturer", "LayerCapture", "PendingCapture", "Sketches", "unwrap"]
