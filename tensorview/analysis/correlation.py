@@ -88,8 +88,8 @@ def correlate(state: Moments) -> Tensor:
     # Below this a channel differs from a constant by rounding alone.
     noise = state.count * (2.0**-50 * state.mean).square()
     deviation = torch.where(variance > noise, variance, torch.nan).sqrt()
-    pcc = state.comoment / deviation[:, None] / deviation[None, :]
-    pcc = pcc.clamp(-1, 1)
+    pcc = state.comoment / (deviation[:, None] * deviation[None, :])
+    pcc = ((pcc + pcc.T) / 2).clamp(-1, 1)
     pcc = torch.where(pcc.isfinite(), pcc, torch.nan)
     identity = torch.eye(len(pcc), dtype=torch.bool, device=pcc.device)
     return torch.where(identity & pcc.isfinite(), 1.0, pcc)
@@ -131,11 +131,10 @@ def check_variant(variant: str) -> None:
 
 def _moments(block: Tensor, dtype: torch.dtype, product_dtype: torch.dtype) -> Moments:
     """Moments of one block, shape ``(C, n, P)``."""
-    channels = block.shape[0]
     shift = block[:, 0].mean(1, keepdim=True, dtype=dtype)
     centred = torch.empty(block.shape, dtype=dtype, device=block.device)
     torch.sub(block, shift[:, :, None], out=centred)
-    centred = centred.view(channels, -1)
+    centred = centred.flatten(1)
     # A power of two loses no digit, and keeps squares of very large or small values in range.
     largest = torch.maximum(centred.amax(1), -centred.amin(1))
     exponent = torch.frexp(largest)[1].clamp(-120, 120).to(dtype)

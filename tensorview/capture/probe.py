@@ -168,8 +168,10 @@ def run_probe(model: nn.Module, probe: Probe, *, start: int = 0, stop: int | Non
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether smaller chunks may help."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and "not enough memory" in str(error)
+    text = str(error)
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError)
+        and ("out of memory" in text or "not enough memory" in text)
     )
 
 
