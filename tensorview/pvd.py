@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tensorview.run import replace_file
+from tensorview.whole_files import replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,21 +5,17 @@ Standard library only, since the training process and the command line import it
 
 from __future__ import annotations
 
-import errno
 import json
 import os
-import stat
 import zlib
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tensorview.errors import RunError
+from tensorview.errors import RunError, UnwritableRunError
 from tensorview.manifest import MANIFEST, Entry, latest, layer_part, read_entries
-
-if TYPE_CHECKING:
-    from typing import BinaryIO
+from tensorview.whole_files import open_inside, replace_file
 
 RUN_FILE = "run.json"
 SCHEMA_VERSION = 1
@@ -65,7 +61,8 @@ class Run:
             settings: JSON-ready; ``"name"`` is the run's name.
 
         Raises:
-            RunError: it holds a run, is no directory, or cannot be written.
+            RunError: it holds a run, or is no directory.
+            UnwritableRunError: it cannot be written.
         """
         path = Path(path)
         if os.path.lexists(path / RUN_FILE) or os.path.lexists(path / MANIFEST):
@@ -102,7 +99,7 @@ class Run:
         path = Path(path)
         created, settings = _read_run_file(path)
         try:
-            with _open_inside(path, MANIFEST, limit=MAX_MANIFEST_BYTES) as stream:
+            with open_inside(path, MANIFEST, limit=MAX_MANIFEST_BYTES) as stream:
                 entries, _, damaged = read_entries(stream)
         except FileNotFoundError:
             entries, damaged = [], 0  # no capture was committed yet
@@ -164,7 +161,7 @@ class Run:
         sizes = {size for size, _ in whole}
         problem = f"Cannot read '{entry.file}' of run '{self.path}'"
         try:
-            with _open_inside(self.path, entry.file, limit=max(sizes)) as stream:
+            with open_inside(self.path, entry.file, limit=max(sizes)) as stream:
                 data = stream.read()
         except OSError as error:
             raise RunError(f"{problem}: {error.strerror}.") from None
@@ -180,56 +177,10 @@ class Run:
         return data
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Give *path* the content *data* so that every reader sees the old or the new file, whole.
-
-    Raises:
-        OSError: nothing changed, and the temporary file is removed.
-    """
-    temporary = temporary_path(path)
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
-def temporary_path(path: Path) -> Path:
-    """Return where the content of *path* is written before it is complete."""
-    return path.with_name(f".{path.name}.tmp")
-
-
-def _open_inside(root: Path, file: str, *, limit: int) -> BinaryIO:
-    """Open a plain file below *root* without following a link on the way.
-
-    Raises:
-        OSError: missing, not a plain file, larger than *limit* bytes, or behind a link.
-    """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not block
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        *parts, name = file.split("/")
-        for part in parts:
-            inner = os.open(part, flags | os.O_DIRECTORY, dir_fd=folder)
-            os.close(folder)
-            folder = inner
-        descriptor = os.open(name, flags, dir_fd=folder)
-    finally:
-        os.close(folder)
-    status = os.fstat(descriptor)
-    if stat.S_ISREG(status.st_mode) and status.st_size <= limit:
-        return os.fdopen(descriptor, "rb")
-    os.close(descriptor)
-    if stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EFBIG, f"it has {status.st_size} bytes, expected at most {limit}")
-    raise OSError(errno.EINVAL, "it is not a plain file")
-
-
 def _read_run_file(path: Path) -> tuple[str, dict[str, Any]]:
     """Return when the run in *path* was created, and its settings."""
     try:
-        with _open_inside(path, RUN_FILE, limit=MAX_RUN_FILE_BYTES) as stream:
+        with open_inside(path, RUN_FILE, limit=MAX_RUN_FILE_BYTES) as stream:
             found: Any = json.load(stream)
     except (FileNotFoundError, NotADirectoryError):
         raise RunError(f"Cannot open run '{path}': there is no {RUN_FILE} in it.") from None

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from tensorview.errors import RunError
 from tensorview.manifest import MANIFEST, Entry, file_name, read_entries, to_line
 from tensorview.pvd import Collection
-from tensorview.run import Run, temporary_path
+from tensorview.run import Run
+from tensorview.whole_files import temporary_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

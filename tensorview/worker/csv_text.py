@@ -18,39 +18,29 @@ if TYPE_CHECKING:
 
     from tensorview.worker.tables import Table
 
+CHUNK_ROWS = 20_000
+"""Rows turned to text at a time: millions of small strings at once cost time and memory."""
+
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
-_MISSING = frozenset(
-    [
-        "",
-        "#N/A",
-        "#N/A N/A",
-        "#NA",
-        "1.#IND",
-        "1.#QNAN",
-        "<NA>",
-        "N/A",
-        "NA",
-        "NULL",
-        "NaN",
-        "None",
-        "n/a",
-        "nan",
-        "null",
-    ]
-)
+_MISSING = {"", "#N/A", "#N/A N/A", "#NA", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN"}
+_MISSING |= {"None", "n/a", "nan", "null"}
 _QUOTED = frozenset(',"\r\n')
 
 
 def csv_bytes(tables: Sequence[Table]) -> bytes:
     """Return *tables* under one header; a column that a table lacks is empty in its rows."""
     names = list(dict.fromkeys(name for table in tables for name in table))
-    lines = [line(map(text, names))]
+    parts = [line(map(text, names)).encode()]
     for table in tables:
         rows = len(next(iter(table.values())))
-        missing = [""] * rows
-        columns = [_cells(table[name]) if name in table else missing for name in names]
-        lines.extend(map(line, zip(*columns, strict=True)))
-    return "".join(lines).encode()
+        for first in range(0, rows, CHUNK_ROWS):
+            count = min(CHUNK_ROWS, rows - first)
+            columns = [
+                _cells(table[name][first : first + count]) if name in table else [""] * count
+                for name in names
+            ]
+            parts.append("".join(map(line, zip(*columns, strict=True))).encode())
+    return b"".join(parts)
 
 
 def line(cells: Iterable[str]) -> str:

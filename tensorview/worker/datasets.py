@@ -121,8 +121,8 @@ def read_frame(run: Run, step: int) -> Frame:
             atlas.GetMetaData(index).Set(vtkCompositeDataSet.NAME(), entry.layer)
             capture = entry.capture
     if capture is None:
-        written = "only tables" if run.files.get(step) else "nothing"
-        raise RunError(f"Cannot read step {step} of run '{run.path}': {written} was written at it.")
+        written = "only tables were" if run.files.get(step) else "nothing was"
+        raise RunError(f"Cannot read step {step} of run '{run.path}': {written} written at it.")
     return Frame(step=step, capture=capture, datasets=datasets)
 
 

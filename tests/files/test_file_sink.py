@@ -178,7 +178,7 @@ def test_what_was_not_written_cannot_be_read(path, rng):
     with pytest.raises(RunError) as caught:
         read_frame(run, 50)
     assert str(caught.value) == (
-        f"Cannot read step 50 of run '{path}': only tables was written at it."
+        f"Cannot read step 50 of run '{path}': only tables were written at it."
     )
     with pytest.raises(RunError, match=r"Cannot read step 51 .*: nothing was written at it"):
         read_frame(run, 51)

@@ -228,6 +228,15 @@ def test_tables_of_different_columns_share_a_header():
     assert csv_bytes([one, other]) == b"layer,x,y\na,1.50000000,\nb,,2\n"
 
 
+def test_long_tables_are_whole(monkeypatch):
+    """Rows at the seams of the chunks that a table is written in are there once."""
+    monkeypatch.setattr("tensorview.worker.csv_text.CHUNK_ROWS", 7)
+    for rows in (6, 7, 8, 21):
+        found = read(csv_bytes([{"n": np.arange(rows)}] * 2))
+
+        assert [*range(rows), *range(rows)] == found.n.tolist()
+
+
 @pytest.fixture
 def path(tmp_path):
     return Run.create(tmp_path / "run", settings={}).path

@@ -8,7 +8,7 @@ import io
 from typing import TYPE_CHECKING
 
 from tensorview.errors import RunError
-from tensorview.run import replace_file
+from tensorview.whole_files import replace_file
 from tensorview.worker.csv_text import line, restore, text
 
 if TYPE_CHECKING:
