@@ -12,10 +12,10 @@ import tempfile
 from pathlib import Path
 
 from lenet5_digits import train
+from tensorview.export import export
 
 from tensorview.client.paraview import find_paraview
 from tensorview.errors import TensorviewError
-from tensorview.export import export
 from tensorview.settings import DEFAULT_PORT
 from tensorview.sockets import viewer_listens
 from tensorview.supervisor import BOOTSTRAP, worker_environment

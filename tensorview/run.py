@@ -83,7 +83,7 @@ class Run:
                 path.mkdir(mode=0o700)
             replace_file(path / RUN_FILE, data)
         except OSError as error:
-            raise RunError(
+            raise UnwritableRunError(
                 f"Cannot write a run in '{path}': {error.filename}: {error.strerror}. "
                 f"Give another run_dir."
             ) from None

@@ -48,8 +48,10 @@ class Status:
     def __str__(self) -> str:
         """Lay it out for a person, a line each."""
         lines = [
-            f"step {self.step}, {self.captures} captures, {self.dropped} dropped, "
-            f"{self.cost:.1%} of the wall time",
+            (
+                f"step {self.step}, {self.captures} captures, {self.dropped} dropped, "
+                f"{self.cost:.1%} of the wall time"
+            ),
             f"files: {self.run_dir or 'none'}",
         ]
         for name, sink in self.sinks.items():

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -156,7 +157,7 @@ def test_l8_a_broken_catalyst_script_is_named(tmp_path, script, message):
     path.write_text(f"# script-version: 2.0\nfrom paraview import catalyst\n{script}\n")
     with live_outputs(tmp_path, free_port(), pipeline=path) as outputs:
         worker = outputs.workers["live"]
-        publish_until(outputs, lambda: worker.last_fault, seconds=20, what="a fault")
+        publish_until(outputs, lambda: bool(worker.last_fault), seconds=20, what="a fault")
 
         assert "own_pipeline.py" in worker.last_fault
         assert message in worker.last_fault
@@ -182,4 +183,4 @@ def test_the_live_worker_ends_with_its_parent(tmp_path):
     os.waitpid(pid, 0)
     worker = int((tmp_path / "pid").read_text())
 
-    wait_until(lambda: not os.path.exists(f"/proc/{worker}"), seconds=5, what="its end")
+    wait_until(lambda: not Path(f"/proc/{worker}").exists(), seconds=5, what="its end")
