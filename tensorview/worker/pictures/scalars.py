@@ -1,0 +1,179 @@
+"""The picture of the scalars: a chart a quantity, a line a layer."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+import numpy as np
+
+from tensorview.worker.datasets import arrays
+from tensorview.worker.pictures import colours
+from tensorview.worker.pictures.content import header, places
+from tensorview.worker.pictures.page import Key, Page
+from tensorview.worker.pictures.scene import Rectangle
+from tensorview.worker.pictures.series import charts, key_layers, layer_colours
+from tensorview.worker.pictures.ticks import label, log_ticks, ticks
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tensorview.worker.frame import Frame
+    from tensorview.worker.pictures.page import Slot
+    from tensorview.worker.pictures.series import Chart
+
+ASPECT, WIDEST = 1.5, 2.1
+LINE_PIXELS, DOT_PIXELS = 1.8, 2.6
+MOST_DOTS = 12
+"""Captures up to which each is marked with a dot."""
+
+
+def draw(frame: Frame, *, size: tuple[int, int]) -> NDArray[Any]:
+    """Draw the scalars of a frame."""
+    page = Page("Scalars", header=header(frame), size=size)
+    polydata: Any = frame.datasets["scalars"]
+    columns = {
+        unquote(name): np.asarray(values)
+        for name, values in arrays(polydata.GetPointData()).items()
+    }
+    layers = [place.name for place in places(polydata)]
+    found = charts(columns, layers=layers)
+    if not found:
+        page.nothing()
+        return page.render()
+    slots = page.grid(len(found), aspect=ASPECT, widest=WIDEST)
+    for chart, slot in zip(found, slots, strict=True):
+        page.chart_title(slot, chart.title + (", log scale" if chart.logarithmic else ""))
+        _draw_chart(page, slot, chart, steps=columns["step"])
+    if any(line.layer is not None for chart in found for line in chart.lines):
+        tones = layer_colours(len(layers))
+        shown = key_layers(len(layers))
+        page.legend([Key(tones[i], layers[i], "line") for i in shown], title="layers")
+        if len(shown) < len(layers):
+            page.note(f"{len(layers)} layers, coloured\nby their place in the network")
+    for mark in {chart.mark for chart in found if chart.mark is not None}:
+        page.legend([Key(colours.MUTED, f"rule of thumb, {label(mark)}", "dashed")])
+    return page.render()
+
+
+def _draw_chart(page: Page, slot: Slot, chart: Chart, *, steps: NDArray[Any]) -> None:
+    font = max(0.74 * slot.font, 9 * page.unit)
+    low, high, marks = _axis(chart)
+    texts = [label(mark) for mark in marks]
+    left = max(page.canvas.width_of(text, size=font) for text in texts) + 0.8 * font
+    outer = slot.rectangle
+    plot = Rectangle(
+        outer.left + left, outer.right, outer.bottom + 2.7 * font, outer.top - 0.4 * font
+    )
+    first, last = float(np.nanmin(steps)), float(np.nanmax(steps))
+    if last == first:
+        first, last = first - 1, last + 1
+
+    def at(x: Any, y: Any) -> NDArray[Any]:
+        with np.errstate(divide="ignore", invalid="ignore"):
+            raised = np.log10(np.where(np.asarray(y, float) > 0, y, np.nan))
+        height = raised if chart.logarithmic else np.asarray(y, float)
+        height = np.where(np.isfinite(height), height, np.nan)
+        across = (np.asarray(x, float) / 2 - first / 2) / (last / 2 - first / 2)
+        up = (height / 2 - low / 2) / (high / 2 - low / 2)
+        return np.stack(
+            np.broadcast_arrays(plot.left + across * plot.width, plot.bottom + up * plot.height),
+            axis=-1,
+        )
+
+    canvas = page.canvas
+    for mark, text in zip(marks, texts, strict=True):
+        y = float(at(first, mark)[1])
+        canvas.path([(plot.left, y), (plot.right, y)], colour=colours.GRID, width=page.unit)
+        canvas.text(
+            plot.left - 0.4 * font,
+            y,
+            text,
+            size=font,
+            colour=colours.MUTED,
+            align="right",
+            vertical="centre",
+        )
+    for step in _step_ticks(page, first, last, font=font, width=plot.width):
+        x = float(at(step, 1.0)[0])
+        ends = [(x, plot.bottom), (x, plot.bottom - 0.35 * font)]
+        canvas.path(ends, colour=colours.LINE, width=page.unit)
+        canvas.text(
+            x,
+            plot.bottom - 0.5 * font,
+            label(step),
+            size=font,
+            colour=colours.MUTED,
+            align="centre",
+            vertical="top",
+        )
+    canvas.text(
+        plot.right,
+        outer.bottom,
+        "step",
+        size=font,
+        colour=colours.MUTED,
+        align="right",
+        vertical="bottom",
+    )
+    if chart.mark is not None and low <= math.log10(chart.mark) <= high:
+        y = float(at(first, chart.mark)[1])
+        canvas.dashed((plot.left, y), (plot.right, y), colour=colours.MUTED, width=page.unit)
+    for line in chart.lines:
+        points = at(steps, line.values)
+        canvas.path(points, colour=line.colour, width=LINE_PIXELS * page.unit)
+        if len(steps) <= MOST_DOTS:
+            canvas.dots(points, colour=line.colour, radius=DOT_PIXELS * page.unit)
+        else:
+            lonely = _lonely(points)
+            canvas.dots(points[lonely], colour=line.colour, radius=LINE_PIXELS * page.unit)
+    canvas.path(
+        [(plot.left, plot.top), (plot.left, plot.bottom), (plot.right, plot.bottom)],
+        colour=colours.LINE,
+        width=page.unit,
+    )
+
+
+def _axis(chart: Chart) -> tuple[float, float, list[float]]:
+    """Return the ends of the y axis (of its logarithm, where it is logarithmic), and its ticks."""
+    values = np.concatenate([line.values for line in chart.lines]).astype(float)
+    values = values[np.isfinite(values)]
+    if chart.logarithmic:
+        values = values[values > 0]
+        if chart.mark is not None:
+            values = np.append(values, chart.mark)
+        low, high = math.log10(values.min()), math.log10(values.max())
+        room = max(0.05 * (high - low), 0.1)
+        low, high = low - room, high + room
+        marks = log_ticks(10**low, 10**high, count=6)
+        if len(marks) < 2:  # too narrow for powers of ten
+            marks = ticks(10**low, 10**high, count=4)
+        return low, high, [mark for mark in marks if mark > 0]
+    low, high = float(values.min()), float(values.max())
+    if chart.counts:
+        low, high = min(low, 0.0), max(high, 1.0)
+    room = 0.05 * (high - low) if high > low else max(abs(high) * 0.1, 1e-12)
+    bottom = low if low == 0 else low - room
+    marks = ticks(bottom, high + room, count=5)
+    if chart.counts:
+        marks = [mark for mark in marks if mark == round(mark)]
+    return bottom, high + room, marks
+
+
+def _step_ticks(page: Page, first: float, last: float, *, font: float, width: float) -> list[float]:
+    """Return as many whole steps as can be written beside each other."""
+    widest = page.canvas.width_of(label(last), size=font) + 1.6 * font
+    count = max(1, min(6, int(width / widest) - 1))
+    found = [step for step in ticks(first, last, count=count) if step == round(step)]
+    return found or [round(last)]
+
+
+def _lonely(points: NDArray[Any]) -> NDArray[Any]:
+    """Find points without a neighbour to draw a line to, shape ``(n,)``, bool."""
+    finite = np.isfinite(points).all(axis=1)
+    beside = np.zeros(len(finite), bool)
+    beside[1:] |= finite[:-1]
+    beside[:-1] |= finite[1:]
+    result: NDArray[Any] = finite & ~beside
+    return result

@@ -1,0 +1,115 @@
+"""From the columns of the scalars table to charts: which there are, and what lines they hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from tensorview.worker.pictures.colours import DEPTH, GROUPS, INK, ramp_colour
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from tensorview.worker.pictures.colours import Colour
+
+MOST_LAYER_COLOURS = len(GROUPS)
+MOST_LAYER_KEYS = 12
+RULE_OF_THUMB = 1e-3
+"""Update-to-weight ratio at which training with plain optimizers tends to go well."""
+
+_TITLES = {
+    "loss": "loss",
+    "weight_norm": "weight norm",
+    "gradient_norm": "gradient norm",
+    "update_ratio": "update / weight norm",
+    "dead": "dead filters",
+    "non_finite": "values not finite",
+}
+_LOGARITHMIC = {"gradient_norm", "update_ratio"}
+_COUNTS = {"dead", "non_finite"}
+
+
+class Line(NamedTuple):
+    """One column: its layer (None for what the user logged), values and colour."""
+
+    layer: str | None
+    values: NDArray[Any]
+    colour: Colour
+
+
+class Chart(NamedTuple):
+    """One quantity.
+
+    Attributes:
+        title: above it.
+        lines: one a layer, or one.
+        logarithmic: y axis.
+        counts: whole numbers from 0.
+        mark: value to mark with a dashed line, None for none.
+    """
+
+    title: str
+    lines: list[Line]
+    logarithmic: bool
+    counts: bool
+    mark: float | None
+
+
+def charts(columns: Mapping[str, NDArray[Any]], *, layers: Sequence[str]) -> list[Chart]:
+    """Sort columns into charts: the loss, what else was logged, then layer by layer quantities.
+
+    Args:
+        columns: of equal length, by name: ``"step"``, ``"<layer>/<quantity>"``, others.
+        layers: all layers' names; their place decides their colour.
+
+    Returns:
+        Charts in which at least one value is finite.
+    """
+    logged: list[str] = []
+    quantities: dict[str, list[Line]] = {quantity: [] for quantity in _TITLES if quantity != "loss"}
+    tones = dict(zip(layers, layer_colours(len(layers)), strict=True))
+    for name, values in columns.items():
+        layer, _, quantity = name.rpartition("/")
+        if layer in tones:
+            quantities.setdefault(quantity, []).append(Line(layer, values, tones[layer]))
+        elif name != "step":
+            logged.append(name)
+    logged.sort(key=lambda name: name != "loss")
+    found = [
+        Chart(
+            title=_TITLES.get(name, name),
+            lines=[Line(None, columns[name], INK)],
+            logarithmic=False,
+            counts=False,
+            mark=None,
+        )
+        for name in logged
+    ]
+    for quantity, lines in quantities.items():
+        positive = any((line.values[np.isfinite(line.values)] > 0).any() for line in lines)
+        found.append(
+            Chart(
+                title=_TITLES.get(quantity, quantity.replace("_", " ")),
+                lines=lines,
+                logarithmic=quantity in _LOGARITHMIC and positive,
+                counts=quantity in _COUNTS,
+                mark=RULE_OF_THUMB if quantity == "update_ratio" and positive else None,
+            )
+        )
+    return [chart for chart in found if any(np.isfinite(line.values).any() for line in chart.lines)]
+
+
+def layer_colours(count: int) -> list[Colour]:
+    """Return a colour a layer: distinct ones for few layers, by depth for many."""
+    if count <= MOST_LAYER_COLOURS:
+        return list(GROUPS[:count])
+    return [ramp_colour(index / (count - 1), DEPTH) for index in range(count)]
+
+
+def key_layers(count: int) -> list[int]:
+    """Return the layers that a legend names: all, or evenly chosen ones from first to last."""
+    shown = min(count, MOST_LAYER_KEYS)
+    return sorted({round(index * (count - 1) / max(shown - 1, 1)) for index in range(shown)})

@@ -1,0 +1,185 @@
+"""The picture of the trajectories: every path in a box of its own, seen from a corner."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from tensorview.worker.datasets import arrays
+from tensorview.worker.pictures import colours, props
+from tensorview.worker.pictures.content import Cells, Place, cells, header, places
+from tensorview.worker.pictures.page import Key, Page
+from tensorview.worker.pictures.scene import SUPERSAMPLING, Eye, box_corners
+from tensorview.worker.views.trajectory import BOX_SHARE
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from vtkmodules.vtkRenderingCore import vtkRenderer
+
+    from tensorview.worker.frame import Frame
+    from tensorview.worker.pictures.page import Slot
+
+EYE = Eye(elevation=24.0, azimuth=-32.0)
+LINE_PIXELS, SHADOW_PIXELS, DOT_PIXELS = 3.4, 1.4, 5.5
+SHADOW = (0.8, 0.81, 0.83)
+
+
+class _Path(NamedTuple):
+    """One path and its box.
+
+    Attributes:
+        place: what to write above it.
+        points: shape ``(n, 3)``.
+        steps: shape ``(n,)``.
+        box: ``x0 x1 y0 y1 z0 z1``.
+        axes: what each axis is.
+    """
+
+    place: Place
+    points: NDArray[Any]
+    steps: NDArray[Any]
+    box: tuple[float, ...]
+    axes: list[str]
+
+
+def draw(frame: Frame, *, size: tuple[int, int]) -> NDArray[Any]:
+    """Draw the trajectories of a frame."""
+    page = Page("Trajectory of the weights", header=header(frame), size=size)
+    polydata: Any = frame.datasets["trajectory"]
+    paths = _paths(polydata)
+    if not paths:
+        page.nothing()
+        return page.render()
+    last = float(arrays(polydata.GetFieldData())["color_range"][1])
+    unit_box = box_corners((0, 1, 0, 1, 0, 1)) @ EYE.axes()[:2].T
+    width, height = np.ptp(unit_box, axis=0)
+    slots = page.grid(len(paths), aspect=float(width / height))
+    for path, slot in zip(paths, slots, strict=True):
+        _draw_path(page, slot, path, last=last)
+    page.colour_bar(colours.STEPS, title="step", low=0, high=last)
+    page.legend(
+        [
+            Key(colours.ramp_colour(0, colours.STEPS), "first capture", "dot"),
+            Key(colours.ramp_colour(1, colours.STEPS), "this capture", "dot"),
+            Key(SHADOW, "shadow on the floor", "line"),
+        ]
+    )
+    return page.render()
+
+
+def _draw_path(page: Page, slot: Slot, path: _Path, *, last: float) -> None:
+    page.panel_title(slot, path.place)
+    font = max(0.78 * slot.font, 9 * page.unit)
+    rectangle = slot.rectangle.grown(-1.3 * font)
+    renderer, projection = page.scene.panel(
+        rectangle, bounds=path.box, eye=EYE, background=colours.PAGE
+    )
+    props.light(renderer)
+    pixel = 1 / projection.scale
+    thin = min(1.0, slot.rectangle.width / (300 * page.unit)) ** 0.5 * page.unit
+    _add_box(renderer, path, width=SUPERSAMPLING * thin)
+    shadow = path.points * [1, 1, 0] + [0, 0, path.box[4]]
+    count = len(path.points)
+    if count > 1:
+        ids = np.stack([np.arange(count - 1), np.arange(1, count)], axis=1)
+        tone = np.broadcast_to(np.array(SHADOW), (count - 1, 3))
+        width = SHADOW_PIXELS * SUPERSAMPLING * thin
+        renderer.AddActor(props.lines(shadow, ids, colours=tone, width=width))
+        tones = colours.ramp_colours(
+            path.steps, colours.STEPS, low=0, high=last, not_finite=colours.UNDEFINED
+        )
+        radius = LINE_PIXELS / 2 * thin * pixel
+        renderer.AddActor(props.tube(path.points, colours=tones, radius=radius))
+    for index in (0, -1):
+        colour = colours.ramp_colour(float(path.steps[index]) / last, colours.STEPS)
+        radius = DOT_PIXELS * thin * pixel
+        renderer.AddActor(props.ball(path.points[index], radius=radius, colour=colour))
+    _label_axes(page, path, projection(box_corners(path.box)), font=font, room=slot.room / 2)
+
+
+def _add_box(renderer: vtkRenderer, path: _Path, *, width: float) -> None:
+    corners = box_corners(path.box)
+    edges = np.array([(i, i | bit) for bit in (1, 2, 4) for i in range(8) if not i & bit])
+    tones = np.broadcast_to(np.array(colours.LINE), (len(edges), 3))
+    renderer.AddActor(props.lines(corners, edges, colours=tones, width=width))
+
+
+def _label_axes(
+    page: Page, path: _Path, corners: NDArray[Any], *, font: float, room: float
+) -> None:
+    """Write along the lowest edge of each horizontal axis, and the leftmost vertical one."""
+    middle = corners.mean(axis=0)
+    for axis, bit in enumerate((1, 2, 4)):
+        edges = [(corners[i] + corners[i | bit]) / 2 for i in range(8) if not i & bit]
+        x, y = min(edges, key=lambda edge: edge[0] if bit == 4 else edge[1])
+        text = page.canvas.fit(path.axes[axis], width=room, size=font)
+        if bit == 4:
+            page.canvas.text(
+                x - 0.4 * font,
+                y,
+                text,
+                size=font,
+                colour=colours.MUTED,
+                align="centre",
+                vertical="bottom",
+                angle=90,
+            )
+        else:
+            page.canvas.text(
+                x,
+                y - 0.3 * font,
+                text,
+                size=font,
+                colour=colours.MUTED,
+                align="right" if x < middle[0] else "left",
+                vertical="top",
+            )
+
+
+def _paths(polydata: Any) -> list[_Path]:
+    """Read every path, in the order of panels and subspaces."""
+    found: list[tuple[float, float, int, _Path]] = []
+    for layer, place in enumerate(places(polydata)):
+        for kind in ("verts", "lines"):
+            group = cells(polydata, kind, layer=layer)
+            for row in range(0 if group is None else len(group.sizes)):
+                assert group is not None
+                path = _path(polydata, group, row=row, place=place)
+                subspace = int(group.data["subspace"][row])
+                found.append((-place.bounds[2], place.bounds[0], subspace, path))
+    return [path for *_, path in sorted(found, key=lambda entry: entry[:3])]
+
+
+def _path(polydata: Any, group: Cells, *, row: int, place: Place) -> _Path:
+    field = arrays(polydata.GetFieldData())
+    subspace = str(field["subspaces"][group.first + row])
+    shares = np.asarray(field["explained_variance"]).reshape(-1, 3)[group.first + row]
+    begin = int(group.sizes[:row].sum())
+    ids = group.connectivity[begin : begin + int(group.sizes[row])]
+    points = group.points[ids].astype(float)
+    axes = [f"PC{i + 1}" for i in range(3)]
+    title = f"{place.name}  {subspace}"
+    if subspace != "PCA":
+        axes = [f"{name}]" for name in subspace.rstrip("]").split("] ")]
+    elif np.isfinite(shares).all():
+        axes = [f"{name} {share:.0%}" for name, share in zip(axes, shares, strict=True)]
+        title += f"  {shares.sum():.0%} of the variance"
+    return _Path(
+        place=Place(place.name, title, place.bounds),
+        points=points,
+        steps=np.asarray(group.point_data["step"])[ids].astype(float),
+        box=_box(points, place),
+        axes=axes,
+    )
+
+
+def _box(points: NDArray[Any], place: Place) -> tuple[float, ...]:
+    """Return the box of the subspace that *points* lie in."""
+    left, _, bottom, _, low, high = place.bounds
+    side = high - low
+    pitch = 1 / max(1, round(BOX_SHARE / side)) if side < 1 else 1.0
+    inset = (pitch - side) / 2
+    column, row = np.floor((points[0, :2] - [left, bottom]) / pitch * (1 - 1e-6))
+    x0, y0 = left + column * pitch + inset, bottom + row * pitch + inset
+    return (x0, x0 + side, y0, y0 + side, low, high)
