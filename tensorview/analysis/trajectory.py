@@ -120,26 +120,25 @@ def grow_extent(
         points: shape ``(T, 3)``.
 
     Returns:
-        Shape ``(3, 2)``: finite, low < high. An end that is passed moves out by at least half of
-        the width; all three axes get their steps from the widest, so that the box does not follow
-        every point.
+        Shape ``(3, 2)``: finite, low < high. An end that is passed moves out by half of the width
+        or by a power of two, whichever is more, so that the box does not follow every point.
     """
     finite = points[np.isfinite(points).all(axis=1)]
     if len(finite) == 0:
         return np.tile([-1.0, 1.0], (3, 1)) if previous is None else previous
     low, high = finite.min(axis=0), finite.max(axis=0)
     if previous is None:
-        spread = float((high - low).max())
-        unit = _power_of_two(spread if spread > 0 else max(float(np.abs(finite).max()), 1e-30))
+        # One unit for all axes. A path that has not moved yet gets a box to grow from.
+        spread = float((high - low).max()) or 2.0**-10 * float(np.abs(finite).max()) or 2.0**-20
+        unit = _power_of_two(spread)
         return np.stack([np.floor(low / unit) * unit, (np.floor(high / unit) + 1) * unit], axis=1)
     extent = previous.copy()
-    for axis in range(3):
-        start, end = previous[axis]
+    for axis, (start, end) in enumerate(previous):
         step = (end - start) / 2
         if low[axis] < start:
-            extent[axis, 0] = start - step * math.ceil((start - low[axis]) / step)
+            extent[axis, 0] = start - max(step, _power_of_two(start - low[axis]))
         if high[axis] > end:
-            extent[axis, 1] = end + step * math.ceil((high[axis] - end) / step)
+            extent[axis, 1] = end + max(step, _power_of_two(high[axis] - end))
     return extent
 
 

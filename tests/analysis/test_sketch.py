@@ -46,9 +46,7 @@ def test_squared_lengths_are_right_on_average_and_within_the_documented_error(
             monkeypatch.setattr(module, "_SEED", seed)
             module._row_signs.cache_clear()
             module._shared_signs.cache_clear()
-            weights = make_weights(
-                kind, size=size, generator=torch.Generator().manual_seed(seed)
-            )
+            weights = make_weights(kind, size=size, generator=torch.Generator().manual_seed(seed))
             found = sketch(weights)
             ratios.append(float(found.square().sum() / weights.double().square().sum()))
     finally:
