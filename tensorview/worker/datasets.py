@@ -52,7 +52,7 @@ def encode(dataset: vtkPolyData | vtkImageData) -> bytes:
     writer.SetDataModeToAppended()
     writer.EncodeAppendedDataOff()
     writer.SetHeaderTypeToUInt64()
-    writer.SetCompressorTypeToLZ4()
+    writer.SetCompressorTypeToLZ4()  # docs/data-format.md has the measurement
     with _errors_raised(writer, doing="encode"):
         writer.Write()
     data = writer.GetOutputString()
