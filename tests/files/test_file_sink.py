@@ -132,7 +132,7 @@ def test_what_is_empty_gets_no_file(path, rng):
     frame = make_frame(make_snapshot(rng, views=("weights",), step=50))
     run = write(path, frame)
 
-    assert ["weights/00000050.vtp"] == list(run.files[50])
+    assert list(run.files[50]) == ["weights/00000050.vtp"]
     assert {"weights.pvd", "weights"} == {p.name for p in path.glob("*w*ights*")}
     assert [c for c in CHANNELS if not is_empty(read_frame(run, 50).datasets[c])] == ["weights"]
 
@@ -208,7 +208,7 @@ def test_a_full_disk_drops_frames_and_nothing_else(path, rng, monkeypatch):
 
     assert Run.open(path).steps() == (50, 200)
     rows = (path / "scalars.csv").read_text().splitlines()
-    assert ["step", "50", "200"] == [row.partition(",")[0] for row in rows]
+    assert [row.partition(",")[0] for row in rows] == ["step", "50", "200"]
 
 
 @pytest.mark.parametrize("formats", [(), ("vtk",), ("vtp", "xml")])
@@ -225,7 +225,7 @@ def test_blocks_keep_order_and_names(path, rng):
     read = read_frame(write(path, frame), frame.step)
 
     for channel in ATLAS_CHANNELS:
-        assert ["z", "a.b", "x" * 300] == [name for name, _ in blocks(read.datasets[channel])]
+        assert [name for name, _ in blocks(read.datasets[channel])] == ["z", "a.b", "x" * 300]
 
 
 def test_a_copy_of_a_run_is_as_good(path, rng, tmp_path):

@@ -42,7 +42,7 @@ def test_layer_part_is_one_safe_path_part(layer):
     part = layer_part(layer)
 
     assert re.fullmatch(r"[A-Za-z0-9_%~-][A-Za-z0-9_.%~-]*", part)
-    assert MAX_PART_CHARACTERS >= len(part)
+    assert len(part) <= MAX_PART_CHARACTERS
 
 
 @given(names)
@@ -140,7 +140,7 @@ def test_damaged_lines_are_left_out_and_counted():
 
     found, intact, damaged = read(lines[0] + bad + lines[1] + lines[2] + b"\0" * 99)
 
-    assert [0, 1, 2] == [e.step for e in found]
+    assert [e.step for e in found] == [0, 1, 2]
     assert len(bad) + sum(map(len, lines)) == intact
     assert damaged == 2
 
@@ -154,4 +154,4 @@ def test_a_step_belongs_to_the_last_capture_that_wrote_it():
     found = latest([*first, *between, *again])
 
     assert {50: {again[0].file: again[0]}, 100: {between[0].file: between[0]}} == found
-    assert [50, 100] == list(found)
+    assert list(found) == [50, 100]

@@ -63,7 +63,7 @@ def test_settings_read_back(path):
 
     assert settings == run.settings
     assert datetime.fromisoformat(run.created).tzinfo is not None
-    assert () == run.steps()
+    assert run.steps() == ()
 
 
 def test_only_the_owner_can_look_into_a_run(path):
@@ -138,8 +138,10 @@ def test_default_directories_do_not_collide(tmp_path):
         found.append(default_run_dir("Le/Net", now=now, parent=tmp_path))
         Run.create(found[-1], settings={})
 
-    assert ["2031-07-09-Le%2FNet", "2031-07-09-Le%2FNet-2", "2031-07-09-Le%2FNet-3"] == [
-        p.name for p in found
+    assert [p.name for p in found] == [
+        "2031-07-09-Le%2FNet",
+        "2031-07-09-Le%2FNet-2",
+        "2031-07-09-Le%2FNet-3",
     ]
     assert Path("tensorview_runs") == default_run_dir("x", now=now).parent
 
@@ -149,9 +151,9 @@ def test_files_read_back(written):
     run = Run.open(written)
 
     assert (50,) == run.steps() == run.steps("weights") == run.steps("maps_atlas")
-    assert () == run.steps("maps")
-    assert DATA == run.read_bytes("weights", 50)
-    assert DATA == run.read_bytes("maps_atlas", 50, layer="../conv")
+    assert run.steps("maps") == ()
+    assert run.read_bytes("weights", 50) == DATA
+    assert run.read_bytes("maps_atlas", 50, layer="../conv") == DATA
     assert (written / "maps_atlas" / "%2E.%2Fconv" / "00000050.vti").is_file()
 
 
@@ -212,7 +214,7 @@ def test_a_replaced_step_is_whole_as_old_and_as_new(written):
 
     file.write_bytes(DATA)
 
-    assert DATA == run.read_bytes("weights", 50)
+    assert run.read_bytes("weights", 50) == DATA
 
     file.write_bytes(DATA[:512] + DATA[::-1][512:])
 
@@ -276,7 +278,7 @@ def test_a_manifest_cannot_point_outside(written, path_in_manifest):
     (written / MANIFEST).write_text(json.dumps(line) + "\n")
     run = Run.open(written)
 
-    assert () == run.steps()
+    assert run.steps() == ()
     assert run.damaged_lines == 1
 
 
@@ -332,7 +334,7 @@ def test_hostile_manifests_keep_their_intact_lines(written, tail):
     finally:
         tracemalloc.stop()
 
-    assert DATA == run.read_bytes("weights", 50)
+    assert run.read_bytes("weights", 50) == DATA
     assert run.damaged_lines > 0
     assert peak < 100 * 2**20
     assert time.monotonic() - begin < 2

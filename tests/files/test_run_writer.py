@@ -73,8 +73,8 @@ def test_a_capture_reads_back(path, writer):
     commit(writer, 100, capture=1)
     run = assert_whole(path)
 
-    assert (50, 100) == run.steps("weights")
-    assert [0, 1] == [run.entries(s, view="maps", suffix=".vtp")[0].capture for s in (50, 100)]
+    assert run.steps("weights") == (50, 100)
+    assert [run.entries(s, view="maps", suffix=".vtp")[0].capture for s in (50, 100)] == [0, 1]
     assert [(s, f"weights/{s:08d}.vtp") for s in (50, 100)] == listed(path, "weights")
     assert [(s, f"maps_atlas/conv.1/{s:08d}.vti") for s in (50, 100)] == listed(path, "maps_atlas")
 
@@ -89,11 +89,11 @@ def test_a_step_written_again_is_listed_once(path, writer):
     writer.close()
     run = Run.open(path)
 
-    assert (40, 45, 50, 60) == run.steps("weights")
-    assert (40, 60) == run.steps("maps")
-    assert b"new" == run.read_bytes("weights", 50)
-    assert [40, 45, 50, 60] == [step for step, _ in listed(path, "weights")]
-    assert [40, 60] == [step for step, _ in listed(path, "maps")]
+    assert run.steps("weights") == (40, 45, 50, 60)
+    assert run.steps("maps") == (40, 60)
+    assert run.read_bytes("weights", 50) == b"new"
+    assert [step for step, _ in listed(path, "weights")] == [40, 45, 50, 60]
+    assert [step for step, _ in listed(path, "maps")] == [40, 60]
     assert not (path / "maps" / "00000050.vtp").exists()
 
 
@@ -113,10 +113,10 @@ def test_a_new_writer_goes_on(path):
     writer.close()
     run = assert_whole(path)
 
-    assert (0, 1, 2) == run.steps()
+    assert run.steps() == (0, 1, 2)
     assert run.damaged_lines == 0
-    assert [0, 1, 2] == [step for step, _ in listed(path, "weights")]
-    assert [] == list(path.rglob("*.tmp"))
+    assert [step for step, _ in listed(path, "weights")] == [0, 1, 2]
+    assert list(path.rglob("*.tmp")) == []
 
 
 def test_no_writer_without_a_run(tmp_path):
@@ -163,7 +163,7 @@ def test_a_failed_capture_leaves_no_trace(path, writer, monkeypatch, call, nth):
     if failed:
         assert before == everything(path)
     else:
-        assert (10, 20) == assert_whole(path).steps()
+        assert assert_whole(path).steps() == (10, 20)
 
     commit(writer, 30)
 
@@ -204,7 +204,7 @@ def test_a_failed_replacement_leaves_old_or_new(path, writer, monkeypatch):
     old = {before[f"{view}/00000010.vtp"] for view in VIEWS}
 
     assert {file.data for file in new} | old >= found
-    assert [] == list(path.rglob("*.tmp"))
+    assert list(path.rglob("*.tmp")) == []
 
 
 def test_a_full_disk_costs_only_what_does_not_fit(path):
@@ -229,7 +229,7 @@ def test_a_full_disk_costs_only_what_does_not_fit(path):
     writer.close()
 
     assert before == left
-    assert (1, 3) == Run.open(path).steps()
+    assert Run.open(path).steps() == (1, 3)
 
 
 def test_a_collection_that_cannot_be_written_is_made_up_for(path, writer, monkeypatch):
@@ -244,11 +244,11 @@ def test_a_collection_that_cannot_be_written_is_made_up_for(path, writer, monkey
         with pytest.raises(OSError, match="No space left on device"):
             writer.close()
 
-    assert (10,) == assert_whole(path).steps()
+    assert assert_whole(path).steps() == (10,)
 
     writer.close()
 
-    assert [10] == [step for step, _ in listed(path, "weights")]
+    assert [step for step, _ in listed(path, "weights")] == [10]
 
 
 def test_killed_writers_tear_no_file(path):
@@ -266,7 +266,7 @@ def test_killed_writers_tear_no_file(path):
 
     assert list(range(len(run.steps()))) == list(run.steps())
     assert len(run.steps()) > 20
-    assert [] == list(path.rglob("*.tmp"))
+    assert list(path.rglob("*.tmp")) == []
     assert list(run.steps()) == [step for step, _ in listed(path, "weights")]
 
 
@@ -290,7 +290,7 @@ def test_readers_see_only_complete_files(path):
 
     assert process.returncode == 0
     assert rounds > 3
-    assert 2000 == len(Run.open(path).steps())
+    assert len(Run.open(path).steps()) == 2000
 
 
 def test_a_long_run_costs_no_more_per_capture(writer):
@@ -325,5 +325,5 @@ def test_collections_lag_by_a_thousandth_at_most(tmp_path, monkeypatch):
 
     collection.flush()
 
-    assert 3 * LAG == listed_at_write[-1]
+    assert listed_at_write[-1] == 3 * LAG
     assert len(listed_at_write) < 2 * LAG

@@ -81,7 +81,7 @@ def test_weights(snapshot, form):
     """Every weight is there once, bit for bit, under its true filter and input channel."""
     found = table("weights", make_frame(make_form(snapshot, form)))
 
-    assert ["layer", "filter", "in_channel", "row", "col", "weight"] == list(found)
+    assert list(found) == ["layer", "filter", "in_channel", "row", "col", "weight"]
     assert len(found) == sum(layer.weights.values.size for layer in snapshot.layers)
     for layer in snapshot.layers:
         w, rows = layer.weights, layer_rows(found, layer.name)
@@ -102,7 +102,7 @@ def test_maps(snapshot, form):
     """Every pixel is there once, bit for bit, frames are not, and samples have their own column."""
     found = table("maps", make_frame(make_form(snapshot, form)))
 
-    assert ["layer", "filter", "group", "row", "col", "activation"] == list(found)[:6]
+    assert list(found)[:6] == ["layer", "filter", "group", "row", "col", "activation"]
     assert len(found) == sum(layer.activations.maps[0].size for layer in snapshot.layers)
     for layer in snapshot.layers:
         a, rows = layer.activations, layer_rows(found, layer.name)
@@ -182,7 +182,7 @@ def test_what_is_empty_gives_no_table():
     """Views that were not asked for have no table."""
     frame = make_frame(make_snapshot(np.random.default_rng(0), views=()))
 
-    assert [[]] * 9 == [tables(name, dataset) for name, dataset in frame.datasets.items()]
+    assert [tables(name, dataset) for name, dataset in frame.datasets.items()] == [[]] * 9
 
 
 def make_form(snapshot, form):
