@@ -229,11 +229,15 @@ def test_ambiguous_layers_are_named_once_and_never_mislabelled():
     assert list(found) == ["twice", "shared"]
     assert torch.equal(found["twice"], model.twice(inputs).detach())
     assert sorted(warnings) == [
-        "Cannot capture layer 'pair': its output is tuple, not a tensor. Leave it out with "
-        "layers=[...].",
+        (
+            "Cannot capture layer 'pair': its output is tuple, not a tensor. Leave it out with "
+            "layers=[...]."
+        ),
         "Layer 'never' was not called: its activations are not shown.",
-        "Layer 'twice' was called 2 times in one pass: its activations are those of the first "
-        "call.",
+        (
+            "Layer 'twice' was called 2 times in one pass: its activations are those of the first "
+            "call."
+        ),
     ]
 
 
@@ -249,8 +253,10 @@ def test_outputs_that_are_no_tensors_are_named(output):
     warnings = follow(Then(lambda x: x, Odd(6, 6)), torch.randn(2, 6))[1]
 
     assert warnings == [
-        f"Cannot capture layer 'layer': its output is {type(output).__name__}, not a tensor. "
-        f"Leave it out with layers=[...]."
+        (
+            f"Cannot capture layer 'layer': its output is {type(output).__name__}, not a tensor. "
+            f"Leave it out with layers=[...]."
+        )
     ]
 
 
@@ -266,8 +272,10 @@ def test_a_write_that_nobody_sees_is_noticed():
 
     assert found == {}
     assert warnings == [
-        "The output of layer 'layer' is overwritten by an operation that cannot be seen: its "
-        "activations are not shown."
+        (
+            "The output of layer 'layer' is overwritten by an operation that cannot be seen: its "
+            "activations are not shown."
+        )
     ]
 
 
