@@ -49,8 +49,7 @@ def train(*, epochs=12, batch=50, seed=0, **watching):
             loss.backward()
             watcher.log(loss=loss)
             optimizer.step()
-            if bar.n % 20 == 0:
-                bar.set_postfix(loss=f"{loss.item():.3f}")
+            bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
         score = accuracy(model, test_images, test_labels)
     return watcher, score
 

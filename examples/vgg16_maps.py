@@ -14,7 +14,7 @@ import tensorview
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--layers", nargs="*", default=["0", "2"], help="watched layers")
+    parser.add_argument("--layers", nargs="*", default=["0"], help="watched layers")
     parser.add_argument("--samples", type=int, default=2, help="images in the probe")
     parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--run-dir", help="where the files go")

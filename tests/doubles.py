@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import signal
 import socket
-import subprocess
 import threading
 import time
 from pathlib import Path
 
-from tensorview.client.paraview import find_paraview
-from tensorview.run import Run
-from tensorview.supervisor import BOOTSTRAP, worker_environment
+from tensorview.client.recorder import Recorder
 
 POLL_SECONDS = 0.02
 
@@ -34,43 +29,11 @@ def wait_until(condition, *, seconds, what="the condition"):
         time.sleep(POLL_SECONDS)
 
 
-class Viewer:
-    """A real headless ParaView client that records what it receives. A context manager."""
+class Viewer(Recorder):
+    """A real headless ParaView client that can be frozen and killed."""
 
     def __init__(self, folder: Path, *, port: int) -> None:
-        self.port = port
-        self.run_dir = folder / f"received-{time.monotonic_ns()}"
-        options = {"port": port, "run_dir": str(self.run_dir), "idle_seconds": 60}
-        self.process = subprocess.Popen(
-            [find_paraview().pvpython, BOOTSTRAP, "client.headless", json.dumps(options)],
-            env=worker_environment(os.environ, foreign_python=True),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.lines: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        self.lines.extend(self.process.stdout)
-
-    def wait_listening(self) -> None:
-        """Return once it listens."""
-        wait_until(
-            lambda: any("listening" in x for x in self.lines) or self.process.poll() is not None,
-            seconds=30,
-            what="a listener",
-        )
-        assert self.process.poll() is None, "".join(self.lines)
-
-    def steps(self) -> list[int]:
-        """Return the steps that it recorded so far."""
-        return [json.loads(line)["step"] for line in list(self.lines) if line.startswith('{"step"')]
-
-    def run(self) -> Run:
-        """Open what it recorded."""
-        return Run.open(self.run_dir)
+        super().__init__(folder / f"received-{time.monotonic_ns()}", port=port)
 
     def freeze(self) -> None:
         """Stop it, as a debugger or a hung window would."""
@@ -85,20 +48,11 @@ class Viewer:
         self.process.kill()
         self.process.wait()
 
-    def __enter__(self) -> Viewer:
-        self.wait_listening()
-        return self
-
-    def __exit__(self, *_) -> None:
-        with contextlib.suppress(ProcessLookupError):
+    def stop(self) -> None:
+        """End it, frozen or not."""
+        if self.process.poll() is None:
             self.thaw()
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.kill()
-        self._reader.join(5)
-        self.process.stdout.close()
+        super().stop()
 
 
 class SilentListener:

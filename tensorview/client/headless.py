@@ -93,14 +93,14 @@ class HeadlessClient:
     def receive(self) -> Frame | None:
         """Return the next frame, None if no new one has come."""
         _process_events()
+        if self._updated and self._extracts:
+            self._updated = False
+            return self._new_frame()  # also the last one before the end of a run
         if self._closed:
             self._disconnect()
             self._listen()
         elif not self._extracts:
             self._ask_for_channels()
-        elif self._updated:
-            self._updated = False
-            return self._new_frame()
         return None
 
     def _ask_for_channels(self) -> None:
