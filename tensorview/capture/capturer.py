@@ -5,9 +5,7 @@ Nothing between `Capturer.begin` and `PendingCapture.finish` waits for the devic
 
 from __future__ import annotations
 
-import gc
 import logging
-import sys
 import weakref
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,6 +15,7 @@ import torch
 from tensorview.analysis.sketch import relative_change, sketch
 from tensorview.analysis.trajectory import parse_axes
 from tensorview.bounds import plan_weights
+from tensorview.capture.first_call import FirstCall
 from tensorview.capture.layers import (
     filters_first,
     is_compiled,
@@ -78,7 +77,7 @@ class Capturer:
         self._said: set[str] = set()
         self._outer: weakref.ref[nn.Module] | None = None
         self._batch: BatchPass | None = None
-        self._hooks: list[Any] = []
+        self._tap: FirstCall | None = None
         self._probe: Probe | None = None
         self._wants_activations = bool(_ACTIVATION_VIEWS & set(settings.views))
         self._measurement = Measurement(
@@ -132,7 +131,7 @@ class Capturer:
                 )
             self.attach_to_batch()
         elif self._probe is None and self._wants_activations:
-            self._hooks = [model.register_forward_pre_hook(self._take_probe, with_kwargs=True)]
+            self._tap = FirstCall(model, receive=self._take_probe)
 
     def attach_to_batch(self) -> None:
         """Measure the next training pass, for the capture that follows it."""
@@ -143,9 +142,8 @@ class Capturer:
 
     def detach(self) -> None:
         """Remove every hook of ours."""
-        for hook in self._hooks:
-            hook.remove()
-        self._hooks = []
+        if self._tap is not None:
+            self._tap.remove()
         self._detach_from_batch()
 
     def sketch_weights(self) -> Sketches:
@@ -216,26 +214,17 @@ class Capturer:
             self._say(f"Activations are not shown. {error}")
             return {}, 0
 
-    def _take_probe(self, _module: nn.Module, args: Any, kwargs: Any) -> None:
-        if torch.compiler.is_compiling():  # the hook has become part of somebody's compiled code
-            return
-        self.detach()
+    def _take_probe(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
             self._probe = take_probe(self._model, args, kwargs)
         except Exception as error:  # noqa: BLE001  # the training's own call goes on
             self._say(f"Activations are not shown. {error}")
 
     def _explain_missing_probe(self) -> None:
-        """Look for a wrapper that compiled the model after we were attached to it."""
-        outer = self._outer() if self._outer is not None else None
-        wrapper = _find_compiled(outer) if outer is not None and self._hooks else None
-        if wrapper is not None:
-            self.detach()
-            self._hooks = [wrapper.register_forward_pre_hook(self._take_probe, with_kwargs=True)]
-        else:
+        if self._tap is None or not self._tap.follow_compiled():
             self._say(
-                "Activations are not shown yet: the model was not called. If it is called only in "
-                "a compiled form or through its parts, pass probe= a batch."
+                "Activations are not shown: the model was not called as a whole. Pass probe= a "
+                "batch."
             )
 
     def _detach_from_batch(self) -> None:
@@ -328,19 +317,3 @@ def _choose_weights(values: Tensor, plan: WeightPlan) -> Tensor:
             chosen = torch.arange(shown, device=values.device) * (total - 1) // max(1, shown - 1)
             values = values.index_select(axis, chosen)
     return values
-
-
-def _find_compiled(model: nn.Module) -> nn.Module | None:
-    """Find torch.compile's wrapper around *model*, made after we saw the model."""
-    if "torch._dynamo" not in sys.modules:
-        return None
-    return next(
-        (
-            candidate
-            for candidate in gc.get_objects()
-            if type(candidate).__name__ == "OptimizedModule"
-            and isinstance(candidate, torch.nn.Module)
-            and unwrap(candidate) is unwrap(model)
-        ),
-        None,
-    )

@@ -170,8 +170,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether smaller chunks may help."""
     text = str(error)
     return isinstance(error, MemoryError) or (
-        isinstance(error, RuntimeError)
-        and ("out of memory" in text or "not enough memory" in text)
+        isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text)
     )
 
 
