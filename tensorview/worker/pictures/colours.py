@@ -20,7 +20,7 @@ Colour: TypeAlias = "tuple[float, float, float]"
 Ramp: TypeAlias = "tuple[tuple[float, float, float, float], ...]"
 
 PAGE: Colour = (0.995, 0.995, 0.995)
-PANEL: Colour = (0.915, 0.92, 0.93)
+PANEL: Colour = (0.89, 0.895, 0.91)
 INK: Colour = (0.13, 0.14, 0.17)
 MUTED: Colour = (0.42, 0.44, 0.48)
 WINDOW: Colour = (0.965, 0.968, 0.973)

@@ -67,7 +67,8 @@ def draw(frame: Frame, *, size: tuple[int, int]) -> NDArray[Any]:
             renderer.AddActor(props.image(part, extent, screen_width=width))
     page.colour_bar(colours.DIVERGING, title="Pearson r", low=-1, high=1)
     groups = np.concatenate([heat.groups for _, heat in found])
-    page.legend(group_keys(groups), title="groups (at the sides)")
+    keys = group_keys(groups, dead="dead or not finite")
+    page.legend(keys, title="groups (at the sides)")
     if not all(np.isfinite(heat.pcc).all() for _, heat in found):
         page.legend([Key(colours.UNDEFINED, "not defined")])
     return page.render()

@@ -14,8 +14,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def group_keys(groups: NDArray[Any], *, mark: str = "box") -> list[Key]:
-    """Return a line of legend for every colour among *groups*, group numbers of all layers."""
+def group_keys(groups: NDArray[Any], *, mark: str = "box", dead: str = "dead") -> list[Key]:
+    """Return a line of legend for every colour among *groups*.
+
+    Args:
+        groups: group numbers of all layers.
+        mark: of a `Key`.
+        dead: what to call `GROUP_DEAD`.
+    """
     present = {int(group) for group in np.unique(groups)}
     keys = []
     for number in range(len(GROUPS)):
@@ -29,5 +35,5 @@ def group_keys(groups: NDArray[Any], *, mark: str = "box") -> list[Key]:
     if GROUP_NONE in present:
         keys.append(Key(group_colour(GROUP_NONE), "in no group", mark))
     if GROUP_DEAD in present:
-        keys.append(Key(group_colour(GROUP_DEAD), "dead", mark))
+        keys.append(Key(group_colour(GROUP_DEAD), dead, mark))
     return keys

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tensorview.worker.pictures import colours
+from tensorview.worker.pictures.canvas import LEAST_FONT_PIXELS
 from tensorview.worker.pictures.scene import Rectangle, Scene
 from tensorview.worker.pictures.ticks import label, ticks
 
@@ -23,6 +24,8 @@ MARGIN, HEADER, LEGEND, GAP = 28.0, 84.0, 168.0, 20.0
 PANEL_TITLE = 15.0
 """Largest font of a panel's title; narrower panels have smaller ones."""
 NARROWEST_TITLE = 10.5
+DETAILS_SIZE = 0.84
+"""Font of the second line of a title by that of the first."""
 TITLE_LINES = 2.65
 """Height of a panel's two lines of title, in font sizes."""
 BAR_STEPS = 128
@@ -139,7 +142,9 @@ class Page:
             left = self.area.left + index % columns * across
             top = self.area.top - TITLE_LINES * font - index // columns * down
             place = (left, left + width, top - height, top)
-            room = across - gap if columns > 1 else self.area.width
+            room = self.area.right + 0.4 * gap - left
+            if columns > 1:
+                room = min(room, across - gap)
             result.append(Slot(Rectangle(*map(round, place)), font, room))
         return result
 
@@ -149,18 +154,23 @@ class Page:
         return least if count < 2 else min((room - size) / (count - 1), 1.35 * least)
 
     def _title_font(self, room: float) -> float:
-        return max(NARROWEST_TITLE * self.unit, min(PANEL_TITLE * self.unit, room / 15))
+        least = max(NARROWEST_TITLE * self.unit, LEAST_FONT_PIXELS / DETAILS_SIZE)
+        return max(least, min(PANEL_TITLE * self.unit, room / 15))
+
+    def small_font(self, slot: Slot) -> float:
+        """Return the size for numbers and names of axes in a panel."""
+        return max(0.76 * slot.font, 9 * self.unit, LEAST_FONT_PIXELS)
 
     def panel_title(self, slot: Slot, place: Place) -> None:
         """Write a layer's name above its panel, and below it as much of the details as fits."""
         (left, _, _, top), font, room = slot
-        small = 0.84 * font
+        small = DETAILS_SIZE * font
         name = self.canvas.fit(place.name, width=room, size=font, bold=True)
         self.canvas.text(left, top + 1.38 * font, name, size=font, bold=True)
         parts = place.details
-        while len(parts) > 1 and self.canvas.width_of("   ".join(parts), size=small) > room:
+        while len(parts) > 1 and self.canvas.width_of("  ".join(parts), size=small) > room:
             parts.pop(0)  # the kind of layer goes first
-        details = self.canvas.fit("   ".join(parts), width=room, size=small)
+        details = self.canvas.fit("  ".join(parts), width=room, size=small)
         self.canvas.text(left, top + 0.36 * font, details, size=small, colour=colours.MUTED)
 
     def chart_title(self, slot: Slot, title: str) -> None:
@@ -263,6 +273,7 @@ class Page:
                 vertical="top",
             )
             self._legend_top -= 16 * self.unit
+        self._legend_top -= 10 * self.unit
 
     def _swatch(self, key: Key, box: Rectangle) -> None:
         middle = (box.bottom + box.top) / 2

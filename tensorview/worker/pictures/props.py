@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 AMBIENT, ROUND_AMBIENT = 0.48, 0.72
 """Share of light without direction: for blocks, and for tubes and balls."""
-BRIGHTNESS = 1.08
+BRIGHTNESS = 1.2
+"""Of a surface that faces the light; those that face up are then as bright as their colour."""
 CRISP = 3
 """Least size of an image's pixel, in rendered pixels, at which its edges are sharp: smaller ones
 would differ in size by a visible share."""

@@ -58,17 +58,21 @@ def draw(frame: Frame, *, size: tuple[int, int]) -> NDArray[Any]:
 
 
 def _draw_chart(page: Page, slot: Slot, chart: Chart, *, steps: NDArray[Any]) -> None:
-    font = max(0.74 * slot.font, 9 * page.unit)
+    font = page.small_font(slot)
     low, high, marks = _axis(chart)
     texts = [label(mark) for mark in marks]
     left = max(page.canvas.width_of(text, size=font) for text in texts) + 0.8 * font
     outer = slot.rectangle
-    plot = Rectangle(
-        outer.left + left, outer.right, outer.bottom + 2.7 * font, outer.top - 0.4 * font
-    )
     first, last = float(np.nanmin(steps)), float(np.nanmax(steps))
+    overhang = page.canvas.width_of(label(last), size=font) / 2  # of the last step
+    plot = Rectangle(
+        outer.left + left,
+        outer.right - overhang,
+        outer.bottom + 2.7 * font,
+        outer.top - 0.4 * font,
+    )
     if last == first:
-        first, last = first - 1, last + 1
+        first, last = first - 0.5, last + 0.5
 
     def at(x: Any, y: Any) -> NDArray[Any]:
         with np.errstate(divide="ignore", invalid="ignore"):

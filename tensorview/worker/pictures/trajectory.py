@@ -11,6 +11,7 @@ from tensorview.worker.pictures import colours, props
 from tensorview.worker.pictures.content import Cells, Place, cells, header, places
 from tensorview.worker.pictures.page import Key, Page
 from tensorview.worker.pictures.scene import SUPERSAMPLING, Eye, box_corners
+from tensorview.worker.pictures.ticks import label, ticks
 from tensorview.worker.views.trajectory import BOX_SHARE
 
 if TYPE_CHECKING:
@@ -57,11 +58,12 @@ def draw(frame: Frame, *, size: tuple[int, int]) -> NDArray[Any]:
     slots = page.grid(len(paths), aspect=float(width / height))
     for path, slot in zip(paths, slots, strict=True):
         _draw_path(page, slot, path, last=last)
-    page.colour_bar(colours.STEPS, title="step", low=0, high=last)
+    marks = [(step, label(step)) for step in ticks(0, last, count=5) if step == round(step)]
+    page.colour_bar(colours.STEPS, title="step", low=0, high=last, labels=marks)
     page.legend(
         [
             Key(colours.ramp_colour(0, colours.STEPS), "first capture", "dot"),
-            Key(colours.ramp_colour(1, colours.STEPS), "this capture", "dot"),
+            Key(colours.ramp_colour(1, colours.STEPS), "last capture", "dot"),
             Key(SHADOW, "shadow on the floor", "line"),
         ]
     )
@@ -70,7 +72,7 @@ def draw(frame: Frame, *, size: tuple[int, int]) -> NDArray[Any]:
 
 def _draw_path(page: Page, slot: Slot, path: _Path, *, last: float) -> None:
     page.panel_title(slot, path.place)
-    font = max(0.78 * slot.font, 9 * page.unit)
+    font = page.small_font(slot)
     rectangle = slot.rectangle.grown(-1.3 * font)
     renderer, projection = page.scene.panel(
         rectangle, bounds=path.box, eye=EYE, background=colours.PAGE
@@ -92,10 +94,12 @@ def _draw_path(page: Page, slot: Slot, path: _Path, *, last: float) -> None:
         radius = LINE_PIXELS / 2 * thin * pixel
         renderer.AddActor(props.tube(path.points, colours=tones, radius=radius))
     for index in (0, -1):
-        colour = colours.ramp_colour(float(path.steps[index]) / last, colours.STEPS)
+        # The first of all captures is the last one, too.
+        share = 1.0 if last <= 1 else float(path.steps[index]) / last
+        colour = colours.ramp_colour(share, colours.STEPS)
         radius = DOT_PIXELS * thin * pixel
         renderer.AddActor(props.ball(path.points[index], radius=radius, colour=colour))
-    _label_axes(page, path, projection(box_corners(path.box)), font=font, room=slot.room / 2)
+    _label_axes(page, path, projection(box_corners(path.box)), font=font, slot=slot)
 
 
 def _add_box(renderer: vtkRenderer, path: _Path, *, width: float) -> None:
@@ -105,36 +109,32 @@ def _add_box(renderer: vtkRenderer, path: _Path, *, width: float) -> None:
     renderer.AddActor(props.lines(corners, edges, colours=tones, width=width))
 
 
-def _label_axes(
-    page: Page, path: _Path, corners: NDArray[Any], *, font: float, room: float
-) -> None:
+def _label_axes(page: Page, path: _Path, corners: NDArray[Any], *, font: float, slot: Slot) -> None:
     """Write along the lowest edge of each horizontal axis, and the leftmost vertical one."""
     middle = corners.mean(axis=0)
     for axis, bit in enumerate((1, 2, 4)):
-        edges = [(corners[i] + corners[i | bit]) / 2 for i in range(8) if not i & bit]
-        x, y = min(edges, key=lambda edge: edge[0] if bit == 4 else edge[1])
-        text = page.canvas.fit(path.axes[axis], width=room, size=font)
-        if bit == 4:
-            page.canvas.text(
-                x - 0.4 * font,
-                y,
-                text,
-                size=font,
-                colour=colours.MUTED,
-                align="centre",
-                vertical="bottom",
-                angle=90,
-            )
-        else:
-            page.canvas.text(
-                x,
-                y - 0.3 * font,
-                text,
-                size=font,
-                colour=colours.MUTED,
-                align="right" if x < middle[0] else "left",
-                vertical="top",
-            )
+        edges = [(corners[i], corners[i | bit]) for i in range(8) if not i & bit]
+        side = 0 if bit == 4 else 1
+        start, end = min(edges, key=lambda edge: edge[0][side] + edge[1][side])
+        at = (start + end) / 2
+        outwards = np.array([end[1] - start[1], start[0] - end[0]]) / np.hypot(*(end - start))
+        at += outwards * np.copysign(0.6 * font, outwards @ (at - middle))
+        align = "centre" if bit == 4 else "right" if at[0] < middle[0] else "left"
+        room = {
+            "centre": slot.rectangle.height,
+            "right": at[0] - slot.rectangle.left + font,
+            "left": slot.rectangle.left + slot.room - at[0],
+        }[align]
+        page.canvas.text(
+            float(at[0]),
+            float(at[1]),
+            page.canvas.fit(path.axes[axis], width=room, size=font),
+            size=font,
+            colour=colours.MUTED,
+            align=align,
+            vertical="bottom" if bit == 4 else "top",
+            angle=90 if bit == 4 else 0,
+        )
 
 
 def _paths(polydata: Any) -> list[_Path]:

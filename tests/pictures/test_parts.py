@@ -1,0 +1,165 @@
+"""Colours, ticks, charts and the layout of a page."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tensorview.snapshot import GROUP_DEAD, GROUP_NONE
+from tensorview.worker.pictures import colours
+from tensorview.worker.pictures.content import Header
+from tensorview.worker.pictures.groups import group_keys
+from tensorview.worker.pictures.page import TITLE_LINES, Page
+from tensorview.worker.pictures.series import charts, key_layers, layer_colours
+from tensorview.worker.pictures.ticks import label, log_ticks, ticks
+
+RAMPS = [colours.DIVERGING, colours.WEIGHTS, colours.SEQUENTIAL, colours.STEPS, colours.DEPTH]
+
+
+@pytest.mark.parametrize("ramp", RAMPS)
+def test_ramps_run_from_0_to_1(ramp):
+    """Control points are numbers in [0, 1], positions ascending from 0 to 1."""
+    points = np.array(ramp)
+
+    assert (points[0, 0], points[-1, 0]) == (0.0, 1.0)
+    assert (np.diff(points[:, 0]) > 0).all()
+    assert ((points >= 0) & (points <= 1)).all()
+
+
+@pytest.mark.parametrize("ramp", [colours.DIVERGING, colours.WEIGHTS])
+def test_zero_is_white_and_signs_are_equally_strong(ramp):
+    """Both ends are equally light within 3 %, and zero is white."""
+    low, zero, high = (np.array(colours.ramp_colour(place, ramp)) for place in (0.0, 0.5, 1.0))
+
+    assert zero.tolist() == [1.0, 1.0, 1.0]
+    luminance = np.array([0.2126, 0.7152, 0.0722])
+    linear = [luminance @ np.power(end, 2.2) for end in (low, high)]
+    assert linear[0] == pytest.approx(linear[1], abs=0.03)
+
+
+def test_values_beyond_a_ramp_take_its_ends_and_broken_ones_their_own_colour():
+    """Only what is not finite has the colour of what is not finite."""
+    found = colours.ramp_colours(
+        np.array([-9e307, 9e307, np.nan, np.inf, -np.inf]),
+        colours.DIVERGING,
+        low=-1e308,
+        high=1e308,
+        not_finite=colours.NOT_FINITE,
+    )
+
+    assert found[0, 2] > found[0, 0]
+    assert found[1, 0] > found[1, 2]
+    assert [list(colours.NOT_FINITE)] * 3 == found[2:].tolist()
+
+
+def test_legend_names_only_the_groups_that_occur():
+    """Groups that share a colour share a line; none and dead come last."""
+    found = group_keys(np.array([GROUP_DEAD, 12, 0, GROUP_NONE, 2, 2, 22, 32]))
+
+    assert [k.label for k in found] == ["group 0", "groups 2, 12, 22, ...", "in no group", "dead"]
+    assert colours.group_colour(2) == colours.group_colour(12) == found[1].colour
+
+
+@given(st.floats(-1e30, 1e30), st.floats(1e-6, 1e6), st.integers(1, 10))
+def test_ticks_are_few_and_inside(low, share, count):
+    """Ticks lie within the axis, ascending, and are about as many as asked for."""
+    high = low + share * max(abs(low), 1.0)
+    found = ticks(low, high, count=count)
+
+    slack = 1e-6 * (high - low)
+    assert all(low - slack <= tick <= high + slack for tick in found)
+    assert sorted(found) == found
+    assert len(found) <= count + 1
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [(0, 250, [0, 50, 100, 150, 200, 250]), (0.1, 0.9, [0.2, 0.4, 0.6, 0.8]), (3, 3, [3])],
+)
+def test_ticks_are_round(low, high, expected):
+    """Steps are 1, 2 or 5 times a power of ten."""
+    assert expected == pytest.approx(ticks(low, high, count=5))
+
+
+def test_log_ticks_are_powers_of_ten():
+    """They are thinned evenly where there are many."""
+    assert pytest.approx(log_ticks(0.005, 3, count=6)) == [0.01, 0.1, 1.0]
+    assert pytest.approx(log_ticks(1e-12, 10, count=4)) == [1e-12, 1e-8, 1e-4, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0, "0"), (0.25, "0.25"), (1500, "1,500"), (2e7, "2e7"), (0.001, "0.001"), (-3e-5, "-3e-5")],
+)
+def test_labels_are_short(value, text):
+    """Numbers far from 1 are written with a power of ten."""
+    assert text == label(value)
+
+
+def test_columns_become_charts_in_a_fixed_order():
+    """The loss, then what else was logged, then a chart a quantity; empty columns have none."""
+    columns = {
+        "step": np.arange(3.0),
+        "val/accuracy": np.ones(3),
+        "a.b/gradient_norm": np.array([1.0, 0.0, np.nan]),
+        "a.b/dead": np.zeros(3),
+        "a.b/custom_thing": np.ones(3),
+        "a.b/update_ratio": np.full(3, np.nan),
+        "loss": np.array([np.nan, 2.0, 1.0]),
+    }
+
+    found = charts(columns, layers=["a.b"])
+
+    titles = ["loss", "val/accuracy", "gradient norm", "dead filters", "custom thing"]
+    assert titles == [chart.title for chart in found]
+    assert [chart.logarithmic for chart in found] == [False, False, True, False, False]
+    assert [chart.lines[0].layer for chart in found] == [None, None, "a.b", "a.b", "a.b"]
+
+
+@given(st.integers(1, 200))
+def test_layers_have_distinct_colours_and_a_short_legend(count):
+    """A legend names at most 12 layers, always the first and the last."""
+    shown = key_layers(count)
+
+    assert count == len(set(layer_colours(count)))
+    assert (0, count - 1) == (shown[0], shown[-1])
+    assert len(shown) == min(count, 12)
+
+
+@pytest.fixture(scope="module", params=[(640, 480), (1280, 960), (1920, 800)])
+def page(request):
+    return Page("Weights", header=Header("run", 1, math.nan), size=request.param)
+
+
+@pytest.mark.parametrize("aspect", [0.8, 1.0, 1.5])
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 16, 20, 53, 200])
+def test_panels_with_titles_fit_the_page_without_overlap(page, count, aspect):
+    """Panels and their titles lie within the page, keep their shape and do not overlap."""
+    slots = page.grid(count, aspect=aspect)
+
+    taken = np.zeros(page.scene.size[::-1], int)
+    for (left, right, bottom, top), font, _ in slots:
+        title_top = top + TITLE_LINES * font
+        assert left >= page.area.left - 1
+        assert right <= page.area.right + 1
+        assert bottom >= page.area.bottom - 1
+        assert title_top <= page.area.top + 1
+        taken[round(bottom) : round(title_top), round(left) : round(right)] += 1
+        if right - left > 50:
+            assert (right - left) / (top - bottom) == pytest.approx(aspect, rel=0.05)
+    assert count == len(slots)
+    assert taken.max() == 1
+
+
+def test_long_texts_lose_their_middle(page):
+    """What is wider than its place keeps both ends; what fits is not touched."""
+    name = "layer" * 40 + ".conv1"
+    found = page.canvas.fit(name, width=120, size=14)
+
+    assert found.startswith("layer")
+    assert found.endswith("conv1")
+    assert "..." in found
+    assert 100 < page.canvas.width_of(found, size=14) <= 120
+    assert page.canvas.fit("conv1", width=120, size=14) == "conv1"
