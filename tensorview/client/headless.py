@@ -119,15 +119,15 @@ class HeadlessClient:
             name: extract.GetClientSideObject().GetOutputDataObject(0)
             for name, extract in self._extracts.items()
         }
-        # The first update may come before any data, and one channel before another.
-        captures = {_number(datasets[name], "capture") for name in POLYDATA_CHANNELS}
-        if len(captures) > 1 or captures <= {None, self._newest}:
+        # The first update may come before any data, and an empty dataset arrives without a number.
+        captures = {_number(datasets[name], "capture") for name in POLYDATA_CHANNELS} - {None}
+        if len(captures) != 1 or captures == {self._newest}:
             return None
         (self._newest,) = captures
         copies = {name: data.NewInstance() for name, data in datasets.items()}
         for name, copy in copies.items():
             copy.DeepCopy(datasets[name])
-        step = _number(copies["weights"], "step")
+        (step,) = {_number(copies[name], "step") for name in POLYDATA_CHANNELS} - {None}
         return Frame(step=step, capture=self._newest, datasets=copies)
 
     def _disconnect(self) -> None:

@@ -118,8 +118,9 @@ def image(pixels: Mapping[str, NDArray[Any]], *, placement: Placement) -> vtkIma
     height, width = next(iter(pixels.values())).shape
     result = vtkImageData()
     result.SetDimensions(width + 1, height + 1, 1)
-    result.SetOrigin(placement.left, placement.top - placement.pixel_height * height, 0.0)
-    result.SetSpacing(placement.pixel_width, placement.pixel_height, 1.0)
+    bottom = placement.top - placement.pixel_height * height
+    result.SetOrigin(_as_written(placement.left), _as_written(bottom), 0.0)
+    result.SetSpacing(_as_written(placement.pixel_width), _as_written(placement.pixel_height), 1.0)
     for name, values in pixels.items():
         # VTK counts rows from below.
         result.GetCellData().AddArray(array(name, values[::-1].reshape(-1)))
@@ -139,6 +140,11 @@ def join(
         name: np.concatenate([np.empty(0, dtype), *(part[name] for part in parts)])
         for name, dtype in dtypes.items()
     }
+
+
+def _as_written(length: float) -> float:
+    # VTK's files keep six digits of origin and spacing: so does every sink.
+    return float(f"{length:.6g}")
 
 
 def _encode(pattern: re.Pattern[str], text: str) -> str:
