@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import bisect
+import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -81,54 +83,67 @@ def evenly(total: int, shown: int) -> NDArray[np.int32]:
     return (indices * (total - 1) // max(1, shown - 1)).astype(np.int32)
 
 
-def water_level(demands: Sequence[int], budget: int) -> int:
-    """Return the largest share that every demand may have, so that together they fit *budget*."""
-    left = budget
-    for served, demand in enumerate(sorted(demands)):
-        share = left // (len(demands) - served)
-        if demand > share:
-            return share
-        left -= demand
-    return max(demands, default=0)
+def largest(most: int, fits: Callable[[int], bool]) -> int:
+    """Largest number from 1 to *most* that fits, given that all smaller ones do; 1 if none does."""
+    return max(1, bisect.bisect_left(range(1, most + 1), x=True, key=lambda n: not fits(n)))
 
 
 def plan_weights(layers: Sequence[WatchedLayer], *, itemsizes: Sequence[int]) -> list[WeightPlan]:
-    """Give every layer the same share of `WEIGHT_BYTES`; what needs less leaves more to others.
+    """Share `WEIGHT_BYTES` out: the largest cap a layer that keeps the sum within.
 
     Args:
         layers: watched.
         itemsizes: bytes of one weight of each, as it crosses: 4 or 8.
     """
 
-    def size(layer: WatchedLayer, item: int) -> int:
-        kernel = math.prod(layer.kernel)
-        return item * layer.out * layer.in_per_group * kernel + 4 * (layer.out + layer.in_per_group)
+    def plan(cap: int) -> list[WeightPlan]:
+        return [
+            _plan_weight(layer, item, cap) for layer, item in zip(layers, itemsizes, strict=True)
+        ]
 
-    cap = water_level(list(map(size, layers, itemsizes)), WEIGHT_BYTES)
-    return [
-        _plan_weight(layer, item, cap, whole=size(layer, item) <= cap)
-        for layer, item in zip(layers, itemsizes, strict=True)
-    ]
+    def total(cap: int) -> int:
+        return sum(
+            _weight_bytes(layer, item, found)
+            for layer, item, found in zip(layers, itemsizes, plan(cap), strict=True)
+        )
+
+    return plan(largest(WEIGHT_BYTES, lambda cap: total(cap) <= WEIGHT_BYTES))
 
 
-def _plan_weight(layer: WatchedLayer, item: int, cap: int, *, whole: bool) -> WeightPlan:
+def _weight_bytes(layer: WatchedLayer, item: int, plan: WeightPlan) -> int:
+    kernel = 1 if plan.kernel_norms else math.prod(layer.kernel)
+    indices = 4 * (plan.filters + plan.in_channels)
+    return item * plan.filters * plan.in_channels * kernel + indices
+
+
+def _plan_weight(layer: WatchedLayer, item: int, cap: int) -> WeightPlan:
     filters, in_channels = layer.out, layer.in_per_group
-    if whole:
-        return WeightPlan(filters=filters, in_channels=in_channels, kernel_norms=False, reduced="")
     norms = math.prod(layer.kernel) > 1
-    parts = ["kernel norms"] if norms else []
 
-    def fits(filters: int, in_channels: int) -> bool:
-        return item * filters * in_channels + 4 * (filters + in_channels) <= cap
+    def sampled(side: int, *, norms: bool, reduced: str) -> WeightPlan:
+        return WeightPlan(
+            filters=min(side, filters),
+            in_channels=min(side, in_channels),
+            kernel_norms=norms,
+            reduced=reduced,
+        )
 
-    if not (norms and fits(filters, in_channels)):
-        most = _largest(MAX_CHANNELS, lambda side: fits(min(side, filters), min(side, in_channels)))
-        shown = min(most, filters), min(most, in_channels)
-        parts.append(f"{shown[0]} of {filters} filters, {shown[1]} of {in_channels} input channels")
-        filters, in_channels = shown
-    return WeightPlan(
-        filters=filters, in_channels=in_channels, kernel_norms=norms, reduced=", ".join(parts)
+    def fits(plan: WeightPlan) -> bool:
+        return _weight_bytes(layer, item, plan) <= cap
+
+    everything = max(filters, in_channels)
+    whole = sampled(everything, norms=False, reduced="")
+    if fits(whole):
+        return whole
+    reduced = "kernel norms" if norms else ""
+    if norms and fits(plan := sampled(everything, norms=True, reduced=reduced)):
+        return plan
+    side = largest(MAX_CHANNELS, lambda side: fits(sampled(side, norms=norms, reduced=reduced)))
+    plan = sampled(side, norms=norms, reduced=reduced)
+    chosen = (
+        f"{plan.filters} of {filters} filters, {plan.in_channels} of {in_channels} input channels"
     )
+    return dataclasses.replace(plan, reduced=f"{reduced}, {chosen}" if norms else chosen)
 
 
 def plan_activations(
@@ -137,7 +152,7 @@ def plan_activations(
     sizes: Sequence[tuple[int, ...] | None],
     samples: Sequence[int],
 ) -> list[ActivationPlan | None]:
-    """Share what activations may take, likewise.
+    """Share out what activations may take, likewise.
 
     Args:
         layers: watched.
@@ -145,43 +160,48 @@ def plan_activations(
         samples: single maps asked for.
     """
     channels = _plan_channels(sizes)
-    maps = [fold_map(size) for size in sizes]
 
-    def map_bytes(index: int, *, kept: int, stride: int) -> int:
-        height, width = maps[index]
-        pixels = math.ceil(height / stride) * math.ceil(width / stride)
-        return 4 * (1 + kept) * channels[index] * pixels
+    def plan(cap: int) -> list[ActivationPlan | None]:
+        return [
+            _plan_activation(layer, size, cap, channels=shown, samples=tuple(samples))
+            if size
+            else None
+            for layer, size, shown in zip(layers, sizes, channels, strict=True)
+        ]
 
-    cap = water_level(
-        [map_bytes(index, kept=len(samples), stride=1) for index in range(len(sizes))], MAP_BYTES
-    )
-    plans: list[ActivationPlan | None] = []
-    for index, (layer, size) in enumerate(zip(layers, sizes, strict=True)):
-        if size is None:
-            plans.append(None)
-            continue
-        stride, kept = 1, len(samples)
-        while kept and map_bytes(index, kept=kept, stride=1) > cap:
-            kept -= 1
-        while map_bytes(index, kept=kept, stride=stride) > cap and stride < max(maps[index]):
-            stride += 1
-        parts = []
-        if channels[index] < layer.out:
-            parts.append(f"{channels[index]} of {layer.out} channels")
-        if kept < len(samples):
-            parts.append(f"maps of {kept} of {len(samples)} samples")
-        if stride > 1:
-            parts.append(f"maps averaged over {stride} x {stride}")
-        plans.append(
-            ActivationPlan(
-                size=size,
-                channels=channels[index],
-                samples=tuple(samples)[:kept],
-                stride=stride,
-                reduced=", ".join(parts),
-            )
-        )
-    return plans
+    def total(cap: int) -> int:
+        return sum(_map_bytes(found) for found in plan(cap) if found is not None)
+
+    return plan(largest(MAP_BYTES, lambda cap: total(cap) <= MAP_BYTES))
+
+
+def _map_bytes(plan: ActivationPlan) -> int:
+    height, width = fold_map(plan.size)
+    pixels = math.ceil(height / plan.stride) * math.ceil(width / plan.stride)
+    return 4 * (1 + len(plan.samples)) * plan.channels * pixels
+
+
+def _plan_activation(
+    layer: WatchedLayer,
+    size: tuple[int, ...],
+    cap: int,
+    *,
+    channels: int,
+    samples: tuple[int, ...],
+) -> ActivationPlan:
+    plan = ActivationPlan(size=size, channels=channels, samples=samples, stride=1, reduced="")
+    while plan.samples and _map_bytes(plan) > cap:
+        plan = dataclasses.replace(plan, samples=plan.samples[:-1])
+    while _map_bytes(plan) > cap and plan.stride < max(fold_map(size)):
+        plan = dataclasses.replace(plan, stride=plan.stride + 1)
+    parts = []
+    if channels < size[0]:
+        parts.append(f"{channels} of {layer.out} channels")
+    if len(plan.samples) < len(samples):
+        parts.append(f"maps of {len(plan.samples)} of {len(samples)} samples")
+    if plan.stride > 1:
+        parts.append(f"maps averaged over {plan.stride} x {plan.stride}")
+    return dataclasses.replace(plan, reduced=", ".join(parts))
 
 
 def fold_map(size: tuple[int, ...] | None) -> tuple[int, int]:
@@ -200,12 +220,14 @@ def max_rows(columns: int) -> int:
 
 
 def _plan_channels(sizes: Sequence[tuple[int, ...] | None]) -> list[int]:
-    counts = [min(size[0], MAX_CHANNELS) if size else 0 for size in sizes]
-    pairs = water_level([4 * count * count for count in counts], CORRELATION_BYTES)
-    single = water_level([_CHANNEL_BYTES * count for count in counts], HISTOGRAM_BYTES)
-    return [min(count, math.isqrt(pairs // 4), single // _CHANNEL_BYTES) for count in counts]
+    counts = [size[0] if size else 0 for size in sizes]
 
+    def fits(most: int) -> bool:
+        shown = [min(count, most) for count in counts]
+        return (
+            4 * sum(count * count for count in shown) <= CORRELATION_BYTES
+            and _CHANNEL_BYTES * sum(shown) <= HISTOGRAM_BYTES
+        )
 
-def _largest(limit: int, fits: Callable[[int], Any]) -> int:
-    """Largest number from 1 to *limit* that fits, 1 if none does."""
-    return next((number for number in range(limit, 1, -1) if fits(number)), 1)
+    most = largest(MAX_CHANNELS, fits)
+    return [min(count, most) for count in counts]

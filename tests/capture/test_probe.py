@@ -277,8 +277,8 @@ def test_autocast_training_keeps_its_gradients():
             torch.ones(4, 7),
             (
                 r"The probe cannot be taken by the model: mat1 and mat2 shapes cannot be "
-                r"multiplied \(4x7 and 3x2\); pass probe= a batch that the model takes in evaluation "
-                r"mode\."
+                r"multiplied \(4x7 and 3x2\); pass probe= a batch that the model takes in "
+                r"evaluation mode\."
             ),
         ),
         (
