@@ -177,7 +177,7 @@ def test_the_live_worker_ends_with_its_parent(tmp_path):
         (tmp_path / "pid").write_text(str(outputs.workers["live"].pid))
         time.sleep(60)
         os._exit(0)
-    wait_until(lambda: (tmp_path / "pid").exists(), seconds=20, what="the worker")
+    wait_until((tmp_path / "pid").exists, seconds=20, what="the worker")
     time.sleep(1.0)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)

@@ -39,7 +39,7 @@ def comparable(frame):
 
 
 def snapshots():
-    """Ordinary ones, NaN and infinities, other layers, everything as atlas, nothing to correlate."""
+    """Ordinary ones, NaN and infinities, other layers, everything as atlas, few views."""
     rng = np.random.default_rng(3)
     plain = make_layer(rng, name="conv1", filters=6, in_channels=2)
     special = make_layer(rng, name='odd <name> & "so"', filters=5, special=True)

@@ -139,7 +139,7 @@ def test_without_an_optimizer_step_counts(tmp_path, quiet):
     assert captured(tmp_path) == [1, 2, 4]
 
 
-def test_of_several_optimizers_the_first_counts(tmp_path, quiet):
+def test_of_several_optimizers_the_first_counts(quiet):
     """Two optimizers of one model make one count."""
     model, first = make_training()
     second = torch.optim.SGD(model.fc.parameters(), lr=0.1)
@@ -349,13 +349,17 @@ def test_ranks_other_than_the_first_write_nothing(tmp_path, quiet, monkeypatch):
         ),
         (
             {"pipeline": "/nowhere/own.py"},
-            "The Catalyst script '/nowhere/own.py' is not there. Give pipeline= the path of a "
-            "script exported from ParaView, or leave it out for the one we ship.",
+            (
+                "The Catalyst script '/nowhere/own.py' is not there. Give pipeline= the path of a "
+                "script exported from ParaView, or leave it out for the one we ship."
+            ),
         ),
         (
             {"views": ("wieghts",)},
-            "views=('wieghts',) cannot be used: 'wieghts' is none of weights, trajectory, "
-            "distribution, maps, correlation, scalars.",
+            (
+                "views=('wieghts',) cannot be used: 'wieghts' is none of weights, trajectory, "
+                "distribution, maps, correlation, scalars."
+            ),
         ),
         (
             {"formats": ("h5",)},
