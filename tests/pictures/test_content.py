@@ -1,5 +1,7 @@
 """What pictures read from datasets, checked against the snapshot that those were made of."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -23,6 +25,8 @@ def rng():
 def test_sample_maps_are_scaled_by_their_layer_s_range(rng, form):
     """A sample's shade says its place in the layer's display range, as for the mean."""
     layer = make_layer(rng, samples=2)
+    activations = dataclasses.replace(layer.activations, map_range=(-1.5, 4.0))
+    layer = dataclasses.replace(layer, activations=activations)
     frame = make_frame(make_snapshot(rng, layers=[layer], form=form))
     low, high = layer.activations.map_range
     expected = (layer.activations.maps[2] - low) / (high - low)

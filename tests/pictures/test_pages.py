@@ -167,6 +167,7 @@ def test_trajectory_ends_pink_and_starts_grey(rng):
 
     r, g, b = np.moveaxis(found[PANELS].astype(int), -1, 0)
     assert ((r - g > 130) & (b - g > 60)).sum() > 20  # pink
+    assert (ink(found[PANELS]).sum(axis=0) > 120).sum() >= 4  # upright edges of the box
     assert ((r - g > 25) & (r - g < 90) & (b > g)).sum() > 20  # between grey and pink
 
 

@@ -12,6 +12,7 @@ from tensorview.worker.pictures import colours
 from tensorview.worker.pictures.content import Header
 from tensorview.worker.pictures.groups import group_keys
 from tensorview.worker.pictures.page import TITLE_LINES, Page
+from tensorview.worker.pictures.scalars import _axis
 from tensorview.worker.pictures.series import charts, key_layers, layer_colours
 from tensorview.worker.pictures.ticks import label, log_ticks, ticks
 
@@ -104,6 +105,7 @@ def test_columns_become_charts_in_a_fixed_order():
         "step": np.arange(3.0),
         "val/accuracy": np.ones(3),
         "a.b/gradient_norm": np.array([1.0, 0.0, np.nan]),
+        "a.b/nonfinite_weights": np.zeros(3),
         "a.b/dead": np.zeros(3),
         "a.b/custom_thing": np.ones(3),
         "a.b/update_ratio": np.full(3, np.nan),
@@ -112,10 +114,33 @@ def test_columns_become_charts_in_a_fixed_order():
 
     found = charts(columns, layers=["a.b"])
 
-    titles = ["loss", "val/accuracy", "gradient norm", "dead filters", "custom thing"]
+    titles = ["loss", "val/accuracy", "gradient norm", "dead filters"]
+    titles += ["weights not finite", "custom thing"]
     assert titles == [chart.title for chart in found]
-    assert [chart.logarithmic for chart in found] == [False, False, True, False, False]
-    assert [chart.lines[0].layer for chart in found] == [None, None, "a.b", "a.b", "a.b"]
+    assert [chart.logarithmic for chart in found] == [False, False, True, False, False, False]
+    assert [chart.lines[0].layer for chart in found] == [None, None] + ["a.b"] * 4
+
+
+@pytest.mark.parametrize(
+    ("quantity", "values", "expected"),
+    [
+        ("dead", [0.0, 0.0], [0, 1]),
+        ("dead", [0.0, 3.0], [0, 1, 2, 3]),
+        ("other", [0.0, 0.0], [0, 0.2, 0.4, 0.6, 0.8, 1]),
+        ("other", [2.0, np.nan], [1.8, 1.9, 2.0, 2.1, 2.2]),
+        ("gradient_norm", [0.0, 1e-3, 10.0, np.inf], [1e-3, 1e-2, 1e-1, 1, 10]),
+        ("gradient_norm", [2.0, 2.0], [2.0, 2.5]),
+        ("update_ratio", [1e-2, 1e-1], [1e-3, 1e-2, 1e-1]),
+    ],
+)
+def test_y_axes_have_ticks_whatever_the_values(quantity, values, expected):
+    """Counts have whole ticks from 0, logarithms powers of ten, one value a surrounding."""
+    (chart,) = charts({"step": np.zeros(2), f"a/{quantity}": np.array(values)}, layers=["a"])
+
+    low, high, marks = _axis(chart)
+
+    assert low < high
+    assert marks == pytest.approx(expected)
 
 
 @given(st.integers(1, 200))

@@ -157,7 +157,7 @@ def _axis(chart: Chart) -> tuple[float, float, list[float]]:
     low, high = float(values.min()), float(values.max())
     if chart.counts:
         low, high = min(low, 0.0), max(high, 1.0)
-    room = 0.05 * (high - low) if high > low else max(abs(high) * 0.1, 1e-12)
+    room = 0.05 * (high - low) if high > low else abs(high) * 0.1 or 1.0
     bottom = low if low == 0 else low - room
     marks = ticks(bottom, high + room, count=5)
     if chart.counts:

@@ -26,10 +26,11 @@ _TITLES = {
     "gradient_norm": "gradient norm",
     "update_ratio": "update / weight norm",
     "dead": "dead filters",
-    "non_finite": "values not finite",
+    "nonfinite_weights": "weights not finite",
+    "nonfinite_activations": "activations not finite",
 }
 _LOGARITHMIC = {"gradient_norm", "update_ratio"}
-_COUNTS = {"dead", "non_finite"}
+_COUNTS = {"dead", "nonfinite_weights", "nonfinite_activations"}
 
 
 class Line(NamedTuple):

@@ -75,7 +75,7 @@ def _draw_path(page: Page, slot: Slot, path: _Path, *, last: float) -> None:
     font = page.small_font(slot)
     rectangle = slot.rectangle.grown(-1.3 * font)
     renderer, projection = page.scene.panel(
-        rectangle, bounds=path.box, eye=EYE, background=colours.PAGE
+        rectangle, bounds=_grown(path.box), eye=EYE, background=colours.PAGE
     )
     props.light(renderer)
     pixel = 1 / projection.scale
@@ -100,6 +100,11 @@ def _draw_path(page: Page, slot: Slot, path: _Path, *, last: float) -> None:
         radius = DOT_PIXELS * thin * pixel
         renderer.AddActor(props.ball(path.points[index], radius=radius, colour=colour))
     _label_axes(page, path, projection(box_corners(path.box)), font=font, slot=slot)
+
+
+def _grown(box: tuple[float, ...]) -> NDArray[Any]:
+    """Give the edges of a box room for half their width."""
+    return np.array(box) + 0.01 * (box[1] - box[0]) * np.array([-1, 1, -1, 1, -1, 1])
 
 
 def _add_box(renderer: vtkRenderer, path: _Path, *, width: float) -> None:
