@@ -164,6 +164,7 @@ class BatchPass:
         self.fault = ""
         self._measurement = measurement
         self._following: Following | None = None
+        self._state = "waiting"
         self._hooks = [
             model.register_forward_pre_hook(self._before, with_kwargs=True),
             model.register_forward_hook(self._after, always_call=True),
@@ -180,8 +181,9 @@ class BatchPass:
             self._measurement.warnings = dict(following.warnings)
 
     def _before(self, model: nn.Module, args: Any, kwargs: Any) -> None:
-        if self._following is not None or not self._hooks:
+        if self._state != "waiting":  # a pass inside the pass, or our own look at the shapes
             return
+        self._state = "looking"
         try:
             probe = take_probe(model, args, kwargs, samples=None)
             if not self._measurement.plans:
@@ -190,10 +192,13 @@ class BatchPass:
             following = self._measurement.follow(self.running, start=0, samples=probe.size)
             following.receive = self._shielded(following.receive)
             self._following = following.__enter__()
+            self._state = "following"
         except Exception as error:  # noqa: BLE001  # the training's own pass goes on
             self.fault = str(error)
 
     def _after(self, *_: Any) -> None:
+        if self._state != "following":
+            return
         try:
             self.detach()
         except Exception as error:  # noqa: BLE001  # the training's own pass goes on
