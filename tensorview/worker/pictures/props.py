@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tensorview.worker.pictures.colours import Colour
     from tensorview.worker.pictures.content import Cells
 
-AMBIENT, ROUND_AMBIENT = 0.48, 0.72
+AMBIENT, ROUND_AMBIENT = 0.48, 0.88
 """Share of light without direction: for blocks, and for tubes and balls."""
 BRIGHTNESS = 1.2
 """Of a surface that faces the light; those that face up are then as bright as their colour."""
