@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 CELL_LIMIT = 20_000
 """Weights of a layer above which it goes to the atlas."""
 HEIGHT = 0.12
-"""Height of a weight at the end of its layer's range, in panel units."""
+"""Largest height of a weight at the end of its layer's range, in panel units."""
+BLOCKS_HIGH = 2
+"""The same in widths of a block: higher ones would hide their neighbours in a fine grid."""
 MAX_HEIGHT = 2 * HEIGHT
 """Height at which outliers are cut."""
 MIN_HEIGHT = 0.002
@@ -179,8 +181,10 @@ def _boxes(weights: Weights, *, panel: Panel) -> NDArray[Any]:
         + window_top[:, None, None]
         + np.arange(values.shape[2])[:, None]
     )
+    block = min(placement.pixel_width, placement.pixel_height)
+    unit = min(HEIGHT, BLOCKS_HIGH * block)
     with np.errstate(over="ignore", under="ignore"):
-        height = np.clip(values / weights.range * HEIGHT, -MAX_HEIGHT, MAX_HEIGHT)
+        height = np.clip(values / weights.range * unit, -2 * unit, 2 * unit)
     height = np.where(np.isfinite(values), height, 0)
     height = np.copysign(np.maximum(np.abs(height), MIN_HEIGHT), height)
     corners = np.empty((*values.shape, 2, 2, 2, 3), np.float32)  # z, y, x
