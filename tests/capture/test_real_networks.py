@@ -76,15 +76,17 @@ def random():
     """Random weights, dead in the same places."""
     torch.manual_seed(0)
     model = ResNet20()
+    probe = torch.randn(32, 3, 32, 32)
     for norm in model.modules():
         if isinstance(norm, nn.BatchNorm2d):
-            nn.init.constant_(norm.bias, 0.5)  # no other filter is dead by chance
+            norm.momentum = 1.0
+    model.train()(probe)  # normalised to this very batch, no other filter is dead by chance
     for name, filters in DEAD.items():
         norm = model.get_submodule(name.replace("conv", "bn"))
         with torch.no_grad():
             norm.weight[list(filters)] = 0
             norm.bias[list(filters)] = -0.1
-    return model, torch.randn(32, 3, 32, 32)
+    return model, probe
 
 
 @pytest.mark.parametrize("network", [trained, random])
@@ -110,12 +112,11 @@ def test_dead_inner_filters_are_found_by_name(network):
 def test_a_trained_network_without_redundancy_shows_none():
     """Per position no inner pair reaches 0.7; summed over the batch, as in the paper, some do."""
     model, probe = trained()
-    position = snapshot_once(model.eval(), probe=probe, views=("correlation",))
-    summed = snapshot_once(
-        model.eval(), probe=probe, views=("correlation",), correlation="batch_sum"
-    )
 
-    def largest(snapshot):
+    def largest(correlation):
+        snapshot = snapshot_once(
+            model.eval(), probe=probe, views=("correlation",), correlation=correlation
+        )
         return max(
             float(np.nanmax(np.triu(layer.activations.pcc, 1)))
             for layer in snapshot.layers
