@@ -50,6 +50,9 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--png", action="store_true", help="one picture a view")
     export.add_argument("--csv", action="store_true", help="one table a view")
     export.add_argument("--step", type=int, help="of this step (default: the last)")
+    export.add_argument(
+        "--sample", type=int, help="of the probe, for the maps (default: the mean over it)"
+    )
     export.add_argument("--out", help="directory (default: RUN/pictures, RUN/tables)")
     export.set_defaults(run=_export)
     return parser
@@ -74,5 +77,10 @@ def _export(options: argparse.Namespace) -> int:
     from tensorview.export import export  # noqa: PLC0415
 
     return export(
-        options.run_dir, png=options.png, csv=options.csv, step=options.step, out=options.out
+        options.run_dir,
+        png=options.png,
+        csv=options.csv,
+        step=options.step,
+        out=options.out,
+        sample=options.sample,
     )

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -27,6 +29,20 @@ def wait_until(condition, *, seconds, what="the condition"):
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
         time.sleep(POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def virtual_display():
+    """A screen that nobody sees: yields its name, for DISPLAY."""
+    read, write = os.pipe()
+    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x960x24", "+extension", "GLX"]
+    with subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL) as server:
+        os.close(write)
+        try:
+            with os.fdopen(read) as number:
+                yield f":{number.readline().strip()}"
+        finally:
+            server.terminate()
 
 
 class Viewer(Recorder):

@@ -1,0 +1,79 @@
+"""`catalyst_scripts/images.py` renders inside the live worker; no viewer is needed."""
+
+import re
+
+import numpy as np
+import pytest
+from vtkmodules.util.numpy_support import vtk_to_numpy
+from vtkmodules.vtkIOImage import vtkPNGReader
+
+from tensorview.errors import ParaViewError
+from tensorview.outputs import Outputs, catalyst_script
+from tensorview.settings import parse_live
+from tests.doubles import virtual_display, wait_until
+from tests.snapshots import make_layer, make_snapshot
+
+pytestmark = pytest.mark.paraview
+
+VIEWS = ("weights", "trajectory", "distribution", "maps", "correlation")
+
+
+def read_png(path):
+    """Return the picture as floats, shape ``(height, width, 3)``."""
+    reader = vtkPNGReader()
+    reader.SetFileName(str(path))
+    reader.Update()
+    width, height, _ = reader.GetOutput().GetDimensions()
+    return vtk_to_numpy(reader.GetOutput().GetPointData().GetScalars()).reshape(height, width, -1)
+
+
+def open_outputs(folder):
+    return Outputs(
+        run_path=folder,
+        formats=(),
+        live=parse_live("auto", wanted=True),
+        pipeline=catalyst_script("images.py"),
+    )
+
+
+def test_every_view_is_rendered_at_a_capture(tmp_path, monkeypatch):
+    """A picture a view, coloured and not blank, cells and atlas alike."""
+    rng = np.random.default_rng(0)
+    large = make_layer(rng, name="large", filters=40, in_channels=80, kernel=(3, 3))
+    small = make_layer(rng, name="small", filters=6, in_channels=2)
+    with virtual_display() as display:
+        monkeypatch.setenv("DISPLAY", display)
+        outputs = open_outputs(tmp_path)
+        outputs.publish(make_snapshot(rng, layers=[small, large], step=200))
+        worker = outputs.workers["live"]
+
+        def done():
+            outputs.poll()
+            return worker.delivered == 1 or worker.last_fault
+
+        wait_until(done, seconds=60, what="five pictures")
+        outputs.close()
+    assert worker.last_fault == ""
+
+    for view in VIEWS:
+        picture = read_png(tmp_path / "pictures" / f"{view}_00000200.png").astype(int)
+        assert picture.shape == (960, 1280, 3)
+        least = 0.004 if view == "trajectory" else 0.02  # lines, not areas
+        assert least < (picture.min(axis=2) < 250).mean() < 0.9, view
+    weights = read_png(tmp_path / "pictures" / "weights_00000200.png").astype(int)
+    red_over_blue = weights[..., 0] - weights[..., 2]
+    left, right = red_over_blue[:, :640], red_over_blue[:, 640:]
+    for half in (left, right):
+        assert (half > 60).sum() > 1000
+        assert (half < -60).sum() > 1000
+
+
+def test_without_a_display_it_is_refused_in_one_sentence(tmp_path, monkeypatch):
+    """ParaView 5 would crash the worker; said at once, with what to do."""
+    monkeypatch.delenv("DISPLAY", raising=False)
+
+    with pytest.raises(
+        ParaViewError,
+        match=re.escape("Start the training under xvfb-run, or set DISPLAY."),
+    ):
+        open_outputs(tmp_path)
