@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tensorview.capture.hooks import Hook
 from tensorview.capture.layers import unwrap
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class FirstCall:
         self._inlined: list[Any] = []
         eager = unwrap(model)
         if eager._compiled_call_impl is None:  # noqa: SLF001
-            self._taps = [model.register_forward_pre_hook(self._hook, with_kwargs=True)]
+            self._taps = [model.register_forward_pre_hook(Hook(self._hook), with_kwargs=True)]
         else:
             self._taps = [_CompiledCallTap(eager, self._see)]
 
@@ -64,7 +65,7 @@ class FirstCall:
         self._taps = [
             _CompiledCallTap(eager, self._see)
             if wrapper is None
-            else wrapper.register_forward_pre_hook(self._hook, with_kwargs=True)
+            else wrapper.register_forward_pre_hook(Hook(self._hook), with_kwargs=True)
         ]
         return True
 

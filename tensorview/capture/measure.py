@@ -9,6 +9,7 @@ import torch
 from tensorview.bounds import ActivationPlan, plan_activations
 from tensorview.capture.activations import RunningActivations, channels_second
 from tensorview.capture.following import Following
+from tensorview.capture.hooks import Hook
 from tensorview.capture.probe import is_out_of_memory, probing, run_probe, take_probe
 from tensorview.errors import CaptureError
 
@@ -166,8 +167,8 @@ class BatchPass:
         self._following: Following | None = None
         self._state = "waiting"
         self._hooks = [
-            model.register_forward_pre_hook(self._before, with_kwargs=True),
-            model.register_forward_hook(self._after, always_call=True),
+            model.register_forward_pre_hook(Hook(self._before), with_kwargs=True),
+            model.register_forward_hook(Hook(self._after), always_call=True),
         ]
 
     def detach(self) -> None:

@@ -2,10 +2,10 @@
 
 import inspect
 
+import tensorview
 from tensorview.capture import Capturer
 from tensorview.memory import Memory
 from tensorview.settings import check_settings
-from tensorview.watch import watch
 
 
 def make_settings(**changes):
@@ -13,7 +13,7 @@ def make_settings(**changes):
     known = inspect.signature(check_settings).parameters
     defaults = {
         name: parameter.default
-        for name, parameter in inspect.signature(watch).parameters.items()
+        for name, parameter in inspect.signature(tensorview.watch).parameters.items()
         if name in known and parameter.default is not inspect.Parameter.empty
     }
     return check_settings(

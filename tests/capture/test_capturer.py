@@ -1,6 +1,8 @@
 """A capture from beginning to end."""
 
+import copy
 import gc
+import pickle
 import re
 from pathlib import Path
 
@@ -279,6 +281,22 @@ def test_a_pass_that_fails_or_is_interrupted_leaves_nothing():
 
     assert torch.overrides._get_current_function_mode() is None
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
+
+
+@pytest.mark.parametrize("mode", ["probe", "batch"])
+def test_copies_and_pickles_of_the_model_carry_nothing_of_ours(mode):
+    """A model copied or saved while we wait for its next call works where tensorview is not."""
+    model = make_net()
+    capturer = Capturer(model, settings=make_settings(activations=mode))
+    capturer.wait_for_probe(model)
+    pickled = pickle.dumps(model)
+    twins = copy.deepcopy(model), pickle.loads(pickled)  # noqa: S301  # our own bytes
+    for twin in twins:
+        assert torch.equal(twin.eval()(images()), make_net().eval()(images()))
+    assert b"tensorview" not in pickled
+    model(images())
+
+    assert capturer.begin().finish().layers[0].activations is not None
 
 
 def test_batch_mode_is_refused_on_compiled_models():
