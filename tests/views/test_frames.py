@@ -180,3 +180,24 @@ def test_strange_layer_names_are_text_everywhere():
 
     assert texts(datasets["weights"])["layers"] == shown
     assert list(blocks(datasets["weights_atlas"])) == shown
+
+
+def test_paraview_colours_by_the_right_array_at_once():
+    """The array to colour by is the active one: ParaView picks it when a dataset is first shown."""
+    frame = make_frame(make_snapshot(np.random.default_rng(0)))
+    active = {}
+    for channel, dataset in frame.datasets.items():
+        if dataset.IsA("vtkPolyData"):
+            attributes = (
+                dataset.GetPointData() if channel == "trajectory" else dataset.GetCellData()
+            )
+            active[channel] = attributes.GetScalars() and attributes.GetScalars().GetName()
+
+    assert active == {
+        "weights": "weight_scaled",
+        "trajectory": "step",
+        "distribution": "group",
+        "maps": "activation_scaled",
+        "correlation": "pcc",
+        "scalars": None,
+    }

@@ -59,6 +59,10 @@ def annotate(
         _numbers("color_range", color_range),
     ):
         dataset.GetFieldData().AddArray(entry)
+    # ParaView colours what is shown for the first time by its active scalars.
+    for attributes in (dataset.GetPointData(), dataset.GetCellData()):
+        if attributes.HasArray(color_array):
+            attributes.SetActiveScalars(color_array)
 
 
 def annotate_tiles(drawn: AtlasImage) -> None:
