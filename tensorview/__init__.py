@@ -10,6 +10,7 @@ Importing this package loads no third-party module; `watch` does.
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from tensorview.errors import (
@@ -21,9 +22,10 @@ from tensorview.errors import (
     TensorviewError,
     TransportError,
 )
+from tensorview.status import SinkStatus, Status
 
 if TYPE_CHECKING:
-    from tensorview.watch import Status, Watcher, watch
+    from tensorview.watch import Watcher, watch
 
 __version__ = "0.1.0.dev0"
 
@@ -32,6 +34,7 @@ __all__ = [
     "ConfigurationError",
     "ParaViewError",
     "RunError",
+    "SinkStatus",
     "SnapshotError",
     "Status",
     "TensorviewError",
@@ -40,14 +43,12 @@ __all__ = [
     "watch",
 ]
 
-_FROM_WATCH = ("Status", "Watcher", "watch")
+_FROM_WATCH = ("Watcher", "watch")
 
 
 def __getattr__(name: str) -> object:
     """Load `watch`, and torch with it, when it is first asked for."""
     if name in _FROM_WATCH:
-        import importlib  # noqa: PLC0415
-
         # `from tensorview import watch` must give the function although a module has its name.
         module = importlib.import_module("tensorview.watch")
         globals().update({item: getattr(module, item) for item in _FROM_WATCH})

@@ -49,6 +49,7 @@ def replay(run_dir: str | Path, *, to: str, rate: float) -> int:
         "script": str(catalyst_script("live.py")),
         "seconds": 1.0 / rate,
     }
-    command = [find_paraview().pvpython, BOOTSTRAP, "worker.replay", json.dumps(options)]
+    pvpython = str(find_paraview().pvpython)
+    command = [pvpython, str(BOOTSTRAP), "worker.replay", json.dumps(options)]
     environment = worker_environment(os.environ, foreign_python=True)
     return subprocess.run(command, env=environment, check=False).returncode

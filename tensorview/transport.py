@@ -45,9 +45,10 @@ class EncodedSnapshot:
 
     def __init__(self, snapshot: Snapshot) -> None:
         table, self._arrays = to_table(snapshot)
-        offset, places = 0, []
+        offset = 0
+        places: list[tuple[str, tuple[int, ...], int]] = []
         for array in self._arrays:
-            places.append([array.dtype.str, array.shape, offset])
+            places.append((array.dtype.str, array.shape, offset))
             offset += _aligned(array.nbytes)
         self._table = json.dumps({**table, "arrays": places}, allow_nan=False).encode()
         self._data_start = _aligned(HEADER.size + len(self._table))
@@ -244,7 +245,7 @@ class Sender:
 
     def take_back(self) -> list[int]:
         """Take every unread token back, oldest first; its slots are free again."""
-        taken = []
+        taken: list[int] = []
         while True:
             try:
                 token = os.read(self._token_read, TOKEN.size)

@@ -9,6 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from tensorview.errors import ParaViewError
 
@@ -106,8 +107,8 @@ def find_paraview() -> ParaView:
     return _checked(pvpython, found)
 
 
-def _checked(pvpython: Path, found: dict[str, object]) -> ParaView:
-    version = tuple(found.get("paraview", ()))  # type: ignore[call-overload]  # JSON we wrote
+def _checked(pvpython: Path, found: dict[str, Any]) -> ParaView:
+    version = tuple(found.get("paraview", ()))
     if version and version < OLDEST_VERSION:
         raise ParaViewError(
             f"{pvpython} is ParaView {'.'.join(map(str, version))}: too old. {INSTALL_HINT}"
@@ -120,7 +121,7 @@ def _checked(pvpython: Path, found: dict[str, object]) -> ParaView:
             )
     return ParaView(
         pvpython=pvpython,
-        version=version,  # type: ignore[arg-type]  # three numbers, written by the probe
+        version=version,
         python=str(found["python"]),
         numpy=str(found["numpy"]),
         vtk=str(found["vtk"]),
