@@ -34,12 +34,14 @@ class Extremes:
             none is.
         high: shape ``(C,)``: largest finite value, -inf where none is.
         finite: shape ``(C,)``, int64: how many values are finite.
+        all_finite: every value is known to be finite; False where that was not looked at.
     """
 
     count: int
     low: Tensor
     high: Tensor
     finite: Tensor
+    all_finite: bool = False
 
     def select(self, channels: Tensor) -> Extremes:
         """Return those of *channels*, int64 indices."""
@@ -48,6 +50,7 @@ class Extremes:
             low=self.low[channels],
             high=self.high[channels],
             finite=self.finite[channels],
+            all_finite=self.all_finite,
         )
 
     @property
@@ -78,6 +81,13 @@ def find_extremes(maps: Tensor) -> Extremes:
         maps: shape ``(N, C, P)``, float32 or float64.
     """
     channels = maps.shape[1]
+    count = maps.shape[0] * maps.shape[2]
+    if maps.device.type == "cpu" and count:
+        # Here a look at a result waits for nobody, and masks cost more than all else together.
+        low, high = maps.amin((0, 2)), maps.amax((0, 2))
+        if bool((low.isfinite() & high.isfinite()).all()):
+            finite = torch.full((channels,), count)
+            return Extremes(count=count, low=low, high=high, finite=finite, all_finite=True)
     low = torch.full((channels,), torch.inf, dtype=maps.dtype, device=maps.device)
     high = -low
     finite = torch.zeros(channels, dtype=torch.int64, device=maps.device)
@@ -86,7 +96,7 @@ def find_extremes(maps: Tensor) -> Extremes:
         low = torch.minimum(low, torch.where(is_finite, block, torch.inf).amin((0, 2)))
         high = torch.maximum(high, torch.where(is_finite, block, -torch.inf).amax((0, 2)))
         finite += is_finite.sum((0, 2))
-    return Extremes(count=maps.shape[0] * maps.shape[2], low=low, high=high, finite=finite)
+    return Extremes(count=count, low=low, high=high, finite=finite)
 
 
 def merge_extremes(first: Extremes | None, second: Extremes) -> Extremes:
@@ -153,22 +163,23 @@ def _count(maps: Tensor, extremes: Extremes) -> Histogram:
     base = (-0.5 * extremes.low).view(1, -1, 1)
     width = (0.5 * extremes.high - 0.5 * extremes.low).view(1, -1, 1)
     scale = torch.where(width > 0, FINE_BINS / width, 0).clamp(max=torch.finfo(maps.dtype).max)
-    trash = FINE_BINS
     offset = torch.arange(channels, device=device).view(1, -1, 1) * (FINE_BINS + 1)
     counts = torch.zeros(channels * (FINE_BINS + 1), dtype=torch.int64, device=device)
     zeros = torch.zeros(channels, dtype=torch.int64, device=device)
     one = torch.ones(1, dtype=torch.int64, device=device)
     for block in _blocks(maps):
-        is_zero = block == 0
-        zeros += is_zero.sum((0, 2))
-        place = torch.add(base, block, alpha=0.5).mul_(scale)
-        skipped = place.isfinite().logical_not_().logical_or_(is_zero)
+        zeros += block.shape[0] * block.shape[2] - torch.count_nonzero(block, dim=(0, 2))
         # A value at the upper end belongs to the last bin.
-        place.clamp_(0, FINE_BINS - 1).masked_fill_(skipped, trash)
+        place = torch.add(base, block, alpha=0.5).mul_(scale).clamp_(0, FINE_BINS - 1)
+        if not extremes.all_finite:
+            place = torch.where(block.isfinite(), place, FINE_BINS)
         index = place.to(torch.int64).add_(offset).flatten()
         counts.scatter_add_(0, index, one.expand(len(index)))
-    counts = counts.view(channels, FINE_BINS + 1)[:, :FINE_BINS].double()
-    return Histogram(extremes=extremes, counts=counts, zeros=zeros)
+    counts = counts.view(channels, FINE_BINS + 1)[:, :FINE_BINS]
+    # Zeros were counted like any value; what puts them into a bin tells which one to empty.
+    place = (base * scale).clamp(0, FINE_BINS - 1).nan_to_num(0.0).to(torch.int64).view(-1, 1)
+    counts = counts - zeros[:, None] * (place == torch.arange(FINE_BINS, device=device))
+    return Histogram(extremes=extremes, counts=counts.double(), zeros=zeros)
 
 
 def _spread(state: Histogram, merged: Extremes) -> Tensor:

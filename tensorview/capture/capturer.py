@@ -26,7 +26,7 @@ from tensorview.capture.layers import (
     unwrap,
 )
 from tensorview.capture.measure import BatchPass, Measurement
-from tensorview.capture.probe import evaluating, given_probe, take_probe
+from tensorview.capture.probe import device_of, evaluating, given_probe, on_device, take_probe
 from tensorview.capture.result import CaptureResult, describe_layer
 from tensorview.capture.transfer import PinnedPool, Transfer
 from tensorview.errors import CaptureError, ConfigurationError
@@ -206,6 +206,7 @@ class Capturer:
         if self._probe is None:
             self._explain_missing_probe()
             return {}, 0
+        self._probe = on_device(self._probe, device_of(self._model))
         try:
             return self._measurement.measure(self._probe), self._probe.size
         except CaptureError as error:
@@ -294,7 +295,7 @@ def _reduce_weight(
                 torch.linalg.vector_norm(weight).double(),
                 torch.linalg.vector_norm(torch.stack(gradients)) if gradients else nothing,
                 nothing if before is None else relative_change(before, after),
-                (weight.numel() - weight.isfinite().sum()).double(),
+                torch.count_nonzero(weight - weight).double(),  # NaN where not finite, else 0
             ]
         ),
     }

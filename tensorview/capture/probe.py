@@ -45,6 +45,12 @@ class Probe:
     autocast: torch.dtype | None
 
 
+def device_of(model: nn.Module) -> torch.device:
+    """Device of the model's first parameter."""
+    first = next(model.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
+
+
 def take_probe(
     model: nn.Module,
     args: tuple[Any, ...],
@@ -77,7 +83,7 @@ def take_probe(
         cut = tensor.ndim > 0 and len(tensor) == batch
         return (tensor[:size] if cut else tensor).detach().clone()
 
-    device = _device(model)
+    device = device_of(model)
     return Probe(
         args=_map_tensors(args, keep),
         kwargs=_map_tensors(dict(kwargs), keep),
@@ -112,7 +118,7 @@ def given_probe(model: nn.Module, probe: Any) -> Probe:
             f"probe= is a {type(probe).__name__}: expected a tensor, a tuple of arguments or a "
             f"dict of keyword arguments."
         )
-    return on_device(take_probe(model, args, kwargs, samples=None), _device(model), force=True)
+    return on_device(take_probe(model, args, kwargs, samples=None), device_of(model), force=True)
 
 
 def on_device(probe: Probe, device: torch.device, *, force: bool = False) -> Probe:
@@ -145,7 +151,6 @@ def run_probe(model: nn.Module, probe: Probe, *, start: int = 0, stop: int | Non
         whole = tensor.ndim == 0 or len(tensor) != probe.size
         return (tensor if whole else tensor[start:stop]).clone()
 
-    probe = on_device(probe, _device(model))
     args, kwargs = _map_tensors(probe.args, cut), _map_tensors(probe.kwargs, cut)
     try:
         with torch.autocast(
@@ -260,11 +265,6 @@ def _eagerly() -> contextlib.AbstractContextManager[object]:
         stance: contextlib.AbstractContextManager[object] = torch.compiler.set_stance("force_eager")
         return stance
     return contextlib.nullcontext()
-
-
-def _device(model: nn.Module) -> torch.device:
-    first = next(model.parameters(), None)
-    return torch.device("cpu") if first is None else first.device
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

@@ -451,9 +451,7 @@ def test_nothing_on_the_way_waits_for_the_device():
     modules = [Path(found.__file__) for found in (correlation, distribution, sketch)]
     modules += [folder / f"{name}.py" for name in ("capturer", "activations", "following")]
     assert {activations.__file__, measure.__file__} <= {str(path) for path in folder.glob("*.py")}
-    waits = (
-        r"\.item\(|\.cpu\(|\.tolist\(|synchronize|\.numpy\(|bincount|nonzero|\.any\(\)|\.all\(\)"
-    )
+    waits = r"\.(item|cpu|tolist|numpy|any|all)\(\)|synchronize|bincount|(?<!count_)nonzero"
     found = [
         (path.name, line.strip())
         for path in (*modules, folder / "measure.py", folder / "transfer.py")
@@ -466,6 +464,8 @@ def test_nothing_on_the_way_waits_for_the_device():
             "correlation.py",
             "result: NDArray[Any] = correlate(accumulate(None, feature_maps)).cpu().numpy()",
         ),
+        # only on the CPU
+        ("distribution.py", "if bool((low.isfinite() & high.isfinite()).all()):"),
         ("transfer.py", "part.event.synchronize()"),
         ("transfer.py", "buffer = part.host[: part.nbytes].numpy()"),
     ]
