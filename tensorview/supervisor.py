@@ -6,6 +6,7 @@ sink's hand-over, within its stated bound.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -37,7 +38,11 @@ FILES_SLOTS = 64
 STALL_SECONDS_PER_MINUTE = 1.0
 CRASHES_IN_A_ROW = 5
 RESTART_DELAY_SECONDS = 1.0
-CLOSE_SECONDS = 5.0
+CLOSE_SECONDS = {"live": 2.0, "files": 3.0}
+"""How long each worker may stand still at the end: 5 s in all."""
+POLL_SECONDS = 0.05
+SAY_SO_SECONDS = 2.0
+KILL_SECONDS = 1.0
 
 # A worker has one thread: two would take cores from the training.
 WORKER_ENVIRONMENT = {
@@ -143,7 +148,7 @@ class WorkerHandle:
         self._crashes = 0
         self._restart_at = 0.0
         self._stalls: deque[tuple[float, float]] = deque()  # (when, seconds)
-        self._faults_logged: set[str] = set()
+        self._causes_logged: set[str] = set()
         self._closed = False
         try:
             self._process = start(command, self._sender.worker_fds)
@@ -171,14 +176,15 @@ class WorkerHandle:
                 not self._latest_wins and self._send_after_stall(encoded)
             )
         except TransportError as error:
-            self._lose(str(error))
+            self._lose("memory", str(error))
             return
         if not sent and self._latest_wins:
             self.dropped += 1
         elif not sent:
             self._lose(
+                "slow",
                 f"The {self.name} worker does not keep up: snapshots are dropped, the first at "
-                f"step {snapshot.step}. Capture less often with every=, or fewer layers or views."
+                f"step {snapshot.step}. Capture less often with every=, or fewer layers or views.",
             )
 
     def _send_after_stall(self, encoded: EncodedSnapshot) -> bool:
@@ -195,30 +201,32 @@ class WorkerHandle:
         self._stalls.append((started, time.monotonic() - started))
         return sent
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self, cause: str, text: str) -> None:
         self.dropped += 1
-        self._report(logging.ERROR, reason)
+        self._report(cause, text)
 
-    def _report(self, level: int, text: str) -> None:
-        """Log each fault once; `status()` keeps the last."""
+    def _report(self, cause: str, text: str) -> None:
+        """Log the first fault of each cause; `status()` keeps the last."""
         self.last_fault = text
-        if text not in self._faults_logged:
-            self._faults_logged.add(text)
-            log.log(level, "%s", text)
+        if cause not in self._causes_logged:
+            self._causes_logged.add(cause)
+            log.error("%s", text)
 
     def poll(self) -> None:
         """Read what the worker said; start it again if it died. Never waits."""
         for message in self._sender.messages():
             if "state" in message:
                 self.state = message["state"]
+            fault = message.get("fault")
+            cause = str(fault).partition(":")[0]
             if "done" in message:
                 self._crashes = 0
-                if message.get("fault"):
-                    self._lose(f"{self.name} sink: {message['fault']}")
+                if fault:
+                    self._lose(cause, f"{self.name} sink: {fault}")
                 else:
                     self.delivered += 1
-            elif message.get("fault"):
-                self._report(logging.ERROR, f"{self.name} sink: {message['fault']}")
+            elif fault:
+                self._report(cause, f"{self.name} sink: {fault}")
         if self.state == "failed" or self._closed or self._process.poll() is None:
             return
         self._revive()
@@ -253,7 +261,7 @@ class WorkerHandle:
         lost = self._sender.in_flight
         self.dropped += lost
         self._report(
-            logging.ERROR,
+            "crashes",
             f"The {self.name} worker ended {self._crashes} times in a row without delivering "
             f"anything and stays off; {lost} captures are lost.{why} Its last words: "
             f"{self._last_words()}",
@@ -267,46 +275,64 @@ class WorkerHandle:
             lines = []
         return " | ".join(line.strip() for line in lines[-3:]) or "(none)"
 
-    def close(self, timeout_seconds: float = CLOSE_SECONDS) -> None:
-        """End the worker: at once when it makes no progress, else when its queue is written."""
+    def close(self) -> None:
+        """End the worker; a file worker may first write its queue, as long as it moves on.
+
+        Ctrl-C gives up.
+        """
         if self._closed:
             return
         self._closed = True
         _open_handles.discard(self)
-        self._sender.end()
         try:
-            self._drain(timeout_seconds)
+            if not self._latest_wins and self._sender.in_flight and self._has_died():
+                self._sender.resend()
+                with contextlib.suppress(OSError):  # then the loss is reported below
+                    self._process = start(self._command, self._sender.worker_fds)
+            self._sender.end()
+            self._drain()
         finally:
             self._kill()
             lost = self._sender.in_flight
             if lost and self.state != "failed" and not self._latest_wins:
                 self.dropped += lost
-                self._report(
-                    logging.ERROR, f"The {self.name} worker left {lost} captures unwritten."
-                )
+                self._report("unwritten", f"The {self.name} worker left {lost} captures unwritten.")
             self.state = "failed" if self.state == "failed" else "closed"
             self._sender.close()
 
-    def _drain(self, timeout_seconds: float) -> None:
-        deadline = time.monotonic() + timeout_seconds
-        delivered, said_so = self.delivered, False
-        while self._process.poll() is None and time.monotonic() < deadline:
-            if select.select([self._sender.ack_fd], [], [], 0.05)[0]:
+    def _has_died(self) -> bool:
+        return self.state != "failed" and self._process.poll() is not None
+
+    def _drain(self) -> None:
+        started = moved = time.monotonic()
+        progress = self._progress()
+        said_so = False
+        while self._process.poll() is None and time.monotonic() < moved + CLOSE_SECONDS[self.name]:
+            if select.select([self._sender.ack_fd], [], [], POLL_SECONDS)[0]:
                 self.poll()
-            if self.delivered > delivered and not self._latest_wins:  # progress: wait on
-                delivered = self.delivered
-                deadline = time.monotonic() + timeout_seconds
-                if not said_so and self._sender.in_flight > 1:
-                    said_so = True
-                    log.info(
-                        "Writing the last %d captures; Ctrl-C gives up.", self._sender.in_flight
-                    )
+            if not self._latest_wins and progress != (progress := self._progress()):
+                moved = time.monotonic()
+            if not said_so and moved > started + SAY_SO_SECONDS:
+                said_so = True
+                log.warning(
+                    "Still writing the last %d captures; Ctrl-C gives up.", self._sender.in_flight
+                )
         self.poll()
+
+    def _progress(self) -> tuple[int, str]:
+        """Something that changes while the worker works: captures delivered, CPU time used."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended, or there is no /proc
+            return self.delivered, ""
+        return self.delivered, "/".join(fields[11:13])  # utime, stime: proc(5)
 
     def _kill(self) -> None:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
-        self._process.wait()
+        # One that hangs in the kernel, on a dead file server, is left to it.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(KILL_SECONDS)
 
     def abandon(self) -> None:
         """In a forked child: drop our copies, so that the worker sees its parent's end."""
