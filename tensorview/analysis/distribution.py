@@ -140,7 +140,7 @@ def summarise(state: Histogram) -> tuple[Tensor, Tensor, Tensor]:
     """
     finite = state.extremes.finite
     total = finite.clamp(min=1).double()
-    coarse = state.counts.view(len(state.counts), BINS, -1).sum(2) / total[:, None]
+    coarse = state.counts.view(-1, BINS, FINE_BINS // BINS).sum(2) / total[:, None]
     ends = torch.stack([state.extremes.low, state.extremes.high], 1)
     ends = torch.where((finite > 0)[:, None], ends, 0)
     return coarse.float(), ends.float(), (state.zeros / total).float()

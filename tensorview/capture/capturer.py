@@ -198,8 +198,10 @@ class Capturer:
         if self._settings.activations == "batch":
             batch = self._batch
             self._detach_from_batch()
+            fault = batch.fault if batch is not None else ""
+            if fault and self._settings.strict:
+                raise CaptureError(f"The training batch was not measured. {fault}")
             if batch is None or not batch.running:
-                fault = batch.fault if batch is not None else ""
                 self._say(f"The training batch was not measured. {fault}".strip())
                 return {}, 0
             return batch.running, batch.samples

@@ -26,7 +26,8 @@ class WatchedLayer:
     """One layer of the model.
 
     Attributes:
-        name: dotted path, as in ``model.named_modules()``; the first one of a shared module.
+        name: dotted path, as in ``model.named_modules()``; the first one of a shared module. The
+            class name where the model itself is the layer.
         kind: class name of the module.
         module: a Conv, ConvTranspose or Linear.
         weight_shape: the weight's shape in PyTorch's own order.
@@ -100,7 +101,9 @@ def select_layers(model: nn.Module, layers: Any = None) -> list[WatchedLayer]:
             read.
     """
     candidates: dict[str, nn.Module] = {
-        name: module for name, module in model.named_modules() if isinstance(module, WATCHABLE)
+        name or type(module).__name__: module
+        for name, module in model.named_modules()
+        if isinstance(module, WATCHABLE)
     }
     if not candidates:
         raise ConfigurationError(
@@ -178,7 +181,7 @@ def _chosen(model: nn.Module, candidates: dict[str, nn.Module], layers: Any) -> 
             )
         return chosen
     chosen = set()
-    everything = dict(model.named_modules(remove_duplicate=False))
+    everything = {**dict(model.named_modules(remove_duplicate=False)), **candidates}
     firsts = {id(module): name for name, module in candidates.items()}
     for pattern in [layers] if isinstance(layers, str) else layers:
         module = everything.get(pattern)

@@ -106,6 +106,14 @@ def test_any_number_of_large_layers_stays_within_the_budgets(count):
     assert len({plan.reduced for plan in activations}) == 1
 
 
+def test_maps_are_averaged_no_more_than_needed():
+    """23 MB of maps, a little over the budget, are halved in each direction and no further."""
+    layers = select_layers(nn.Sequential(nn.Conv2d(1, 64, 1)))
+    (plan,) = plan_activations(layers, sizes=[(64, 300, 300)], samples=())
+
+    assert plan.stride == 2
+
+
 def test_a_vgg16_snapshot_is_at_most_64_mib():
     """138 million weights, 64 x 224 x 224 maps."""
     torch.manual_seed(0)

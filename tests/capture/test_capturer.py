@@ -4,6 +4,7 @@ import copy
 import gc
 import pickle
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,13 @@ def make_net(seed=0):
 
 def images(count=10, seed=1):
     return torch.randn(count, 1, 8, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def without_values(inputs, outputs):
+    """A Linear without weights; torch warns that it cannot initialise them."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nn.Linear(inputs, outputs)
 
 
 def as_arrays(result):
@@ -115,8 +123,11 @@ def test_a_capture_owns_its_numbers():
 def test_out_of_memory_halves_the_chunks_and_changes_no_number(largest):
     """Statistics over chunks are those of the whole probe."""
 
+    tried = []
+
     class Hungry(nn.Sequential):
         def forward(self, x):
+            tried.append(len(x))
             if len(x) > largest:
                 raise RuntimeError("CUDA out of memory. Tried to allocate 9 GiB.")
             return super().forward(x)
@@ -124,6 +135,9 @@ def test_out_of_memory_halves_the_chunks_and_changes_no_number(largest):
     expected = as_arrays(capture_once(make_net(), probe=images(), map_samples=(0, 6)))
     actual = as_arrays(capture_once(Hungry(*make_net()), probe=images(), map_samples=(0, 6)))
 
+    assert tried[: tried.index(next(size for size in tried if size <= largest))] == [
+        size for size in (10, 5, 3, 2) if size > largest
+    ]
     assert expected.keys() == actual.keys()
     for key, value in expected.items():
         if key.endswith(".histogram"):
@@ -202,20 +216,22 @@ class Net(nn.Module):
         return self.fc(self.conv(x).relu().flatten(1))
 
 
-@pytest.mark.parametrize("form", ["before", "after", "in place before", "in place after"])
+@pytest.mark.parametrize(
+    "form", ["before", "after", "after, sequential", "in place before", "in place after"]
+)
 def test_compiled_models_show_activations_and_compile_once(form):
     """torch.compile before or after us, wrapped or in place: same pictures, no recompilation."""
     counters = pytest.importorskip("torch._dynamo.utils").counters
     torch._dynamo.reset()
     counters.clear()
-    model = outer = Net()
+    model = outer = nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU()) if "sequential" in form else Net()
     if form == "before":
         outer = torch.compile(model, backend="eager", fullgraph=True)
     if form == "in place before":
         model.compile(backend="eager", fullgraph=True)
     capturer = Capturer(model, settings=make_settings())
     capturer.wait_for_probe(outer)
-    if form == "after":
+    if form.startswith("after"):
         outer = torch.compile(model, backend="eager", fullgraph=True)
     if form == "in place after":
         model.compile(backend="eager", fullgraph=True)
@@ -352,6 +368,9 @@ def test_non_finite_values_are_counted_stored_and_kept_apart():
         (nn.Linear(5, 3), (4, 2, 7, 5), (1, 14)),
         (nn.Linear(5, 3), (4, 5), (1, 1)),
         (nn.Conv2d(2, 2, 1, groups=2), (1, 2, 1, 1), (1, 1)),
+        (nn.Linear(1, 1), (1, 1), (1, 1)),
+        (without_values(0, 3), (4, 0), (1, 1)),
+        (without_values(3, 0), (4, 3), (1, 1)),
     ],
 )
 def test_maps_of_every_rank_are_folded_to_two_dimensions(layer, shape, folded):
@@ -362,6 +381,14 @@ def test_maps_of_every_rank_are_folded_to_two_dimensions(layer, shape, folded):
     assert found.activations.maps.shape == (2, found.activations.out, *folded)
     assert found.activations.pcc.shape == (found.activations.out,) * 2
     assert found.weights.values.shape[0] == found.activations.out == len(found.weights.filters)
+
+
+def test_a_model_that_is_a_layer_goes_by_its_class():
+    """There is no dotted path to it."""
+    snapshot = snapshot_once(nn.Linear(3, 2), probe=torch.ones(2, 3), layers=["Linear"])
+
+    assert [layer.name for layer in snapshot.layers] == ["Linear"]
+    assert "Linear/weight_norm" in snapshot.scalars
 
 
 def test_a_layer_that_folds_time_into_the_batch_shows_only_its_mean():
