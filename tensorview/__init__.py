@@ -25,7 +25,7 @@ from tensorview.errors import (
 from tensorview.status import SinkStatus, Status
 
 if TYPE_CHECKING:
-    from tensorview.watch import Watcher, watch
+    from tensorview.watcher import Watcher, watch
 
 __version__ = "0.1.0.dev0"
 
@@ -49,8 +49,7 @@ _FROM_WATCH = ("Watcher", "watch")
 def __getattr__(name: str) -> object:
     """Load `watch`, and torch with it, when it is first asked for."""
     if name in _FROM_WATCH:
-        # `from tensorview import watch` must give the function although a module has its name.
-        module = importlib.import_module("tensorview.watch")
+        module = importlib.import_module("tensorview.watcher")
         globals().update({item: getattr(module, item) for item in _FROM_WATCH})
         return globals()[name]
     raise AttributeError(f"module 'tensorview' has no attribute {name!r}")

@@ -31,6 +31,20 @@ def catalyst_script(name: str) -> Path:
     return inside if inside.exists() else package.parent / "catalyst_scripts" / name
 
 
+def find_live(live: LiveTarget | None, *, pipeline: Path | None) -> ParaView | None:
+    """Find the ParaView of a live sink that is to start at once; None for one that may wait.
+
+    Raises:
+        ParaViewError: there is no usable one, or the pipeline would crash it.
+    """
+    if live is None or not live.at_once:
+        return None
+    paraview = find_paraview()
+    if pipeline is not None:
+        _refuse_to_render_without_display(pipeline, paraview)
+    return paraview
+
+
 class Outputs:
     """Hands each snapshot to the workers that are there.
 
@@ -39,13 +53,12 @@ class Outputs:
         formats: of the file sink; empty for none.
         live: where a viewer is expected; None for no live sink.
         pipeline: the Catalyst script; None for ours.
+        paraview: what `find_live` found.
 
     Attributes:
         workers: by sink name, ``"files"`` and ``"live"``, those that were started.
         live: None once it is clear that there will be no live sink.
 
-    Raises:
-        ParaViewError: live was asked for at once, and there is no usable ParaView.
     """
 
     def __init__(
@@ -55,15 +68,13 @@ class Outputs:
         formats: tuple[str, ...],
         live: LiveTarget | None,
         pipeline: Path | None,
+        paraview: ParaView | None,
     ) -> None:
         self.workers: dict[str, WorkerHandle] = {}
         self._run_path = run_path
         self.live = live
         self._script = pipeline or catalyst_script("live.py")
         self._look_at = 0.0
-        paraview = find_paraview() if live and live.at_once else None
-        if paraview:
-            refuse_to_render_without_display(self._script, paraview)
         if run_path is not None and formats:
             self._start("files", _files_command(run_path, formats))
         if live and paraview:
@@ -136,7 +147,7 @@ def _files_command(run_path: Path, formats: tuple[str, ...]) -> WorkerCommand:
     )
 
 
-def refuse_to_render_without_display(script: Path, paraview: ParaView) -> None:
+def _refuse_to_render_without_display(script: Path, paraview: ParaView) -> None:
     """Refuse a script that would crash ParaView 5.
 
     Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -59,11 +60,10 @@ def listener(port: int) -> str:
 def links(folder: Path) -> set[str]:
     """Return what the links in *folder* point to, without those that vanish meanwhile."""
     found = set()
-    try:
-        for link in folder.iterdir():
-            found.add(str(link.readlink()))
-    except OSError:
-        pass
+    with contextlib.suppress(OSError):  # another user's
+        for link in list(folder.iterdir()):
+            with contextlib.suppress(OSError):  # closed meanwhile
+                found.add(str(link.readlink()))
     return found
 
 

@@ -10,8 +10,8 @@ def _nothing_left_behind():
     """Fail a test that leaves a watcher or a worker process behind."""
     yield
     left = []
-    if "tensorview.watch" in sys.modules:
-        watchers = sys.modules["tensorview.watch"]._watchers
+    if "tensorview.watcher" in sys.modules:
+        watchers = sys.modules["tensorview.watcher"]._watchers
         left += [f"watcher of {watcher.settings.name}" for watcher in watchers.values()]
         for watcher in list(watchers.values()):
             watcher.close()

@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 
 from tensorview.client.recorder import Recorder
+from tensorview.outputs import Outputs, find_live
+from tensorview.settings import DEFAULT_PORT, LiveTarget
 
 POLL_SECONDS = 0.02
 
@@ -43,6 +45,18 @@ def virtual_display():
                 yield f":{number.readline().strip()}"
         finally:
             server.terminate()
+
+
+def open_live(folder, *, port=DEFAULT_PORT, at_once=True, pipeline=None, formats=()):
+    """Open outputs with a live sink, as a watcher does."""
+    live = LiveTarget(host="localhost", port=port, at_once=at_once)
+    return Outputs(
+        run_path=folder,
+        formats=formats,
+        live=live,
+        pipeline=pipeline,
+        paraview=find_live(live, pipeline=pipeline),
+    )
 
 
 class Viewer(Recorder):

@@ -91,8 +91,8 @@ class Capturer:
             self._probe = given_probe(model, settings.probe)
             self._measurement.inspect(self._probe)
         unwatched = unwatched_modules(model)
-        if unwatched:
-            log.info("Not watched, being of other kinds: %s.", ", ".join(unwatched))
+        if unwatched and settings.layers is None:
+            log.warning("Not watched, being of other kinds: %s.", ", ".join(unwatched))
 
     @property
     def reduced(self) -> tuple[str, ...]:

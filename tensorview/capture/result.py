@@ -31,8 +31,9 @@ class LayerCapture:
         sketch: shape ``(k,)``, float64, see `tensorview.analysis.sketch`.
         chosen: shape ``(A, 3)``, float64: the chosen weights of each triple.
         scalars: ``weight_norm``, ``gradient_norm`` (NaN without a gradient), ``update_ratio`` (an
-            estimate within about 10 %, NaN for the first), ``dead`` and ``nonfinite_activations``
-            (counts over all channels, NaN without activations), ``nonfinite_weights``.
+            estimate, see `tensorview.analysis.sketch.relative_change`; NaN without an optimizer),
+            ``dead`` and ``nonfinite_activations`` (counts over all channels, NaN without
+            activations), ``nonfinite_weights``.
     """
 
     name: str

@@ -96,9 +96,8 @@ def _shared_memory() -> Finding:
 
 def _port(port: int) -> Finding:
     if viewer_listens(port):
-        return Finding(
-            name=f"port {port}", found=f"{listener(port)} listens, so live starts by itself"
-        )
+        note = ", so live starts by itself" if port == DEFAULT_PORT else ""
+        return Finding(name=f"port {port}", found=f"{listener(port)} listens{note}")
     return Finding(name=f"port {port}", found="free: no viewer listens yet")
 
 

@@ -114,7 +114,7 @@ def test_the_listener_is_named(monkeypatch):
 
     import os  # noqa: PLC0415
 
-    assert f"(pid {os.getpid()}) listens, so live starts by itself" in text
+    assert f"(pid {os.getpid()}) listens" in text
 
 
 def test_a_port_out_of_range_is_one_sentence():

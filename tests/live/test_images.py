@@ -8,9 +8,8 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 from vtkmodules.vtkIOImage import vtkPNGReader
 
 from tensorview.errors import ParaViewError
-from tensorview.outputs import Outputs, catalyst_script
-from tensorview.settings import parse_live
-from tests.doubles import virtual_display, wait_until
+from tensorview.outputs import catalyst_script
+from tests.doubles import open_live, virtual_display, wait_until
 from tests.snapshots import make_layer, make_snapshot
 
 pytestmark = pytest.mark.paraview
@@ -27,15 +26,6 @@ def read_png(path):
     return vtk_to_numpy(reader.GetOutput().GetPointData().GetScalars()).reshape(height, width, -1)
 
 
-def open_outputs(folder):
-    return Outputs(
-        run_path=folder,
-        formats=(),
-        live=parse_live("auto", wanted=True),
-        pipeline=catalyst_script("images.py"),
-    )
-
-
 def test_every_view_is_rendered_at_a_capture(tmp_path, monkeypatch):
     """A picture a view, coloured and not blank, cells and atlas alike."""
     rng = np.random.default_rng(0)
@@ -43,7 +33,7 @@ def test_every_view_is_rendered_at_a_capture(tmp_path, monkeypatch):
     small = make_layer(rng, name="small", filters=6, in_channels=2)
     with virtual_display() as display:
         monkeypatch.setenv("DISPLAY", display)
-        outputs = open_outputs(tmp_path)
+        outputs = open_live(tmp_path, pipeline=catalyst_script("images.py"))
         outputs.publish(make_snapshot(rng, layers=[small, large], step=200))
         worker = outputs.workers["live"]
 
@@ -76,4 +66,4 @@ def test_without_a_display_it_is_refused_in_one_sentence(tmp_path, monkeypatch):
         ParaViewError,
         match=re.escape("Start the training under xvfb-run, or set DISPLAY."),
     ):
-        open_outputs(tmp_path)
+        open_live(tmp_path, pipeline=catalyst_script("images.py"))

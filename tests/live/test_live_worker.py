@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tensorview.outputs import Outputs
-from tensorview.settings import LiveTarget
-from tests.doubles import SilentListener, Viewer, free_port, wait_until
+from tests.doubles import SilentListener, Viewer, free_port, open_live, wait_until
 from tests.snapshots import make_snapshot
 
 pytestmark = pytest.mark.paraview
@@ -22,13 +20,8 @@ def snapshot(index):
 
 
 @contextlib.contextmanager
-def live_outputs(tmp_path, port, *, at_once=True, pipeline=None):
-    outputs = Outputs(
-        run_path=tmp_path,
-        formats=(),
-        live=LiveTarget(host="localhost", port=port, at_once=at_once),
-        pipeline=pipeline,
-    )
+def live_outputs(tmp_path, port, **options):
+    outputs = open_live(tmp_path, port=port, **options)
     try:
         yield outputs
     finally:
@@ -168,12 +161,7 @@ def test_the_live_worker_ends_with_its_parent(tmp_path):
     port = free_port()
     pid = os.fork()
     if pid == 0:
-        outputs = Outputs(
-            run_path=tmp_path,
-            formats=(),
-            live=LiveTarget(host="localhost", port=port, at_once=True),
-            pipeline=None,
-        )
+        outputs = open_live(tmp_path, port=port)
         (tmp_path / "pid").write_text(str(outputs.workers["live"].pid))
         time.sleep(60)
         os._exit(0)

@@ -7,14 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tensorview.outputs import Outputs
 from tensorview.run import Run
-from tensorview.settings import LiveTarget
 from tensorview.worker.datasets import read_frame
 from tensorview.worker.frame import CHANNELS
 from tensorview.worker.sinks.memory import MemorySink
 from tensorview.worker.views import make_frame
-from tests.doubles import Viewer, free_port, wait_until
+from tests.doubles import Viewer, free_port, open_live, wait_until
 from tests.snapshots import make_layer, make_snapshot
 from tests.views.reading import digests
 
@@ -54,12 +52,7 @@ def test_l11_n1_memory_live_files_and_replay_agree(tmp_path):
     """Points, cells, array names, values and steps are equal bit for bit, NaN and infinity too."""
     sink, port = MemorySink(), free_port()
     run_path = Run.create(tmp_path / "run", settings={"name": "same"}).path
-    outputs = Outputs(
-        run_path=run_path,
-        formats=("vtp",),
-        live=LiveTarget(host="localhost", port=port, at_once=True),
-        pipeline=None,
-    )
+    outputs = open_live(run_path, port=port, formats=("vtp",))
     with Viewer(tmp_path, port=port) as viewer:
         for snapshot in snapshots():
             sink.write(make_frame(snapshot))

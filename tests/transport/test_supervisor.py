@@ -22,7 +22,7 @@ def snapshot(index):
 @contextlib.contextmanager
 def file_outputs(tmp_path):
     path = Run.create(tmp_path / "run", settings={"name": "test"}).path
-    outputs = Outputs(run_path=path, formats=("vtp",), live=None, pipeline=None)
+    outputs = Outputs(run_path=path, formats=("vtp",), live=None, pipeline=None, paraview=None)
     try:
         yield outputs
     finally:
@@ -109,7 +109,7 @@ def test_l7_five_crashes_in_a_row_end_a_worker(tmp_path, caplog, monkeypatch):
     """One ERROR with its last words; the training goes on, and what is lost is counted."""
     monkeypatch.setattr(supervisor, "RESTART_DELAY_SECONDS", 0.05)
     path = Run.create(tmp_path / "run", settings={"name": "test"}).path
-    outputs = Outputs(run_path=path, formats=("vtp",), live=None, pipeline=None)
+    outputs = Outputs(run_path=path, formats=("vtp",), live=None, pipeline=None, paraview=None)
     worker = outputs.workers["files"]
     (path / "run.json").unlink()  # every worker now fails at its start
     os.kill(worker.pid, signal.SIGKILL)
@@ -159,7 +159,7 @@ def test_the_file_worker_outlives_a_killed_parent_only_to_finish(tmp_path):
     path = Run.create(tmp_path / "run", settings={"name": "test"}).path
     pid = os.fork()
     if pid == 0:
-        outputs = Outputs(run_path=path, formats=("vtp",), live=None, pipeline=None)
+        outputs = Outputs(run_path=path, formats=("vtp",), live=None, pipeline=None, paraview=None)
         for index in range(20):
             outputs.publish(snapshot(index))
         (tmp_path / "pid").write_text(str(outputs.workers["files"].pid))

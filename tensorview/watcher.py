@@ -17,7 +17,7 @@ import torch
 from tensorview import capture
 from tensorview.errors import ConfigurationError, UnwritableRunError
 from tensorview.memory import Memory
-from tensorview.outputs import Outputs
+from tensorview.outputs import Outputs, find_live
 from tensorview.run import Run, default_run_dir
 from tensorview.settings import Settings, check_settings
 from tensorview.status import SinkStatus, Status
@@ -186,6 +186,8 @@ class Watcher:
                 "Another model is shown live already: %s goes to files only.", self.settings.name
             )
             live = None
+        # Before anything is written.
+        paraview = find_live(live, pipeline=self.settings.pipeline)
         if self.settings.formats:
             self._run_path = _make_run(self.settings, self._capturer.describe())
         self._outputs = Outputs(
@@ -193,6 +195,7 @@ class Watcher:
             formats=self.settings.formats,
             live=live,
             pipeline=self.settings.pipeline,
+            paraview=paraview,
         )
 
     @property
