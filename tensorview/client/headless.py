@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from paraview import live, servermanager
 from paraview.modules.vtkRemotingCore import vtkProcessModule
-from vtkmodules.vtkCommonCore import vtkObject
+from paraview.vtk.vtkCommonCore import vtkObject
 
 from tensorview.errors import ParaViewError
 from tensorview.run import Run

@@ -1,0 +1,104 @@
+"""Each heavy library lives in its own rooms, and imports between the rooms point one way."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "tensorview"
+
+# Library -> the places of the package that may import it, as paths from its root.
+ROOMS = {
+    "torch": ("watcher.py", "capture/", "analysis/"),
+    "scipy": ("analysis/",),
+    "vtkmodules": ("worker/",),
+    "vtk": (),
+    "paraview": ("worker/sinks/live.py", "client/headless.py"),
+}
+
+# What runs in a worker never sees what runs in the training, and the other way round.
+TRAINING = ("tensorview.watcher", "tensorview.capture", "tensorview.analysis", "tensorview.memory")
+WORKER = ("tensorview.worker",)
+
+
+def imports(source):
+    """Modules imported by a source text anywhere, type checking apart."""
+    found = []
+    for node in _outside_type_checking(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.append(node.module)
+    return found
+
+
+def _outside_type_checking(tree):
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        yield node
+        yield from _outside_type_checking(node)
+
+
+def strangers(path, source):
+    """Imports of a file that do not belong there."""
+    return [
+        name
+        for name in imports(source)
+        if (library := name.partition(".")[0]) in ROOMS and not path.startswith(ROOMS[library])
+    ]
+
+
+def sources():
+    return {
+        path.relative_to(PACKAGE).as_posix(): path.read_text()
+        for path in sorted(PACKAGE.rglob("*.py"))
+    }
+
+
+def test_each_library_stays_in_its_rooms():
+    """torch with the training, VTK with the workers, ParaView where it is ParaView's own Python."""
+    found = {path: strangers(path, source) for path, source in sources().items()}
+
+    assert {path: names for path, names in found.items() if names} == {}
+
+
+def test_the_check_can_fail():
+    """A misplaced import is found, also inside a function; one for types alone is not counted."""
+    assert strangers("run.py", "def f():\n    import torch.nn") == ["torch.nn"]
+    assert strangers("worker/main.py", "from torch import nn") == ["torch"]
+    assert strangers("watcher.py", "if TYPE_CHECKING:\n    import vtkmodules") == []
+
+
+def test_imports_between_the_sides_point_one_way():
+    """Workers import nothing of the training side, and the training nothing of the workers'."""
+    for path, source in sources().items():
+        names = imports(source)
+        if path.startswith("worker/"):
+            assert not [name for name in names if name.startswith(TRAINING)], path
+        elif not path.startswith("client/"):
+            assert not [name for name in names if name.startswith(WORKER)], path
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("tensorview", ("numpy", "torch", "vtkmodules", "paraview", "scipy", "tqdm")),
+        ("tensorview.snapshot", ("torch", "vtkmodules", "paraview", "scipy")),
+        ("tensorview.supervisor", ("torch", "vtkmodules", "paraview", "scipy")),
+        ("tensorview.run", ("numpy", "torch", "vtkmodules", "paraview", "scipy")),
+        ("tensorview.cli", ("torch", "vtkmodules", "paraview", "scipy")),
+        ("tensorview.worker.views", ("torch", "paraview", "scipy")),
+        ("tensorview.watcher", ("vtkmodules", "vtk", "paraview")),
+    ],
+)
+def test_importing_a_module_loads_nothing_else(module, absent):
+    """What a fresh interpreter holds after the import."""
+    script = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    result = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+
+    assert set(absent) & set(result.stdout.split()) == set()
