@@ -37,6 +37,13 @@ if TYPE_CHECKING:
     from tensorview.run import Run
 
 
+PADDING = b" " * 8192
+"""Between a file's header and its values. VTK before 9.3.1 hands blocks of 4 KiB to expat, and
+expat since 2.6 (2.5 with the fixes that distributions brought) puts off parsing the end of a block
+until two more are there. Without them VTK would read values as XML and fail: so it does in the
+ParaView 5.11 of Debian 12 and Ubuntu 24.04, with most files that VTK itself writes."""
+
+
 def encode(dataset: vtkPolyData | vtkImageData) -> bytes:
     """Return *dataset* as the bytes of a ``.vtp`` or ``.vti`` file.
 
@@ -56,7 +63,10 @@ def encode(dataset: vtkPolyData | vtkImageData) -> bytes:
     with _errors_raised(writer, doing="encode"):
         writer.Write()
     data = writer.GetOutputString()
-    return data.encode() if isinstance(data, str) else bytes(data)
+    header, tag, values = (data.encode() if isinstance(data, str) else bytes(data)).partition(
+        b'<AppendedData encoding="raw">'
+    )
+    return header + tag + PADDING + values
 
 
 def decode_polydata(data: bytes) -> vtkPolyData:

@@ -237,3 +237,12 @@ def test_a_copy_of_a_run_is_as_good(path, rng, tmp_path):
 
     for channel in CHANNELS:
         assert content(once.datasets[channel]) == content(twice.datasets[channel])
+
+
+def test_values_stand_well_behind_the_header():
+    """Older VTK with newer expat would read them as XML; two blocks of white space prevent it."""
+    data = encode(make_frame(make_snapshot(np.random.default_rng(0))).datasets["weights"])
+    _, values = data.split(b'<AppendedData encoding="raw">')
+
+    assert values.startswith(b" " * 8192)
+    assert values.lstrip().startswith(b"_")

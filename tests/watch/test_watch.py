@@ -84,7 +84,9 @@ def test_a_killed_training_loses_no_capture_it_had_handed_over(tmp_path):
 def test_ctrl_c_ends_at_once_and_keeps_the_files(tmp_path):
     """An interrupted training exits within seconds, its captures on disk, no process left."""
     script = (
-        "import sys, tensorview; from tests.networks import *;"
+        "import signal, sys, tensorview; from tests.networks import *;"
+        # A shell that started us in the background would have had it ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler);"
         "m, o = make_training();"
         "tensorview.watch(m, o, every=5, run_dir=sys.argv[1], live=False);"
         "train_steps(m, o, 20); print('ready', flush=True); train_steps(m, o, 10**9)"
