@@ -5,6 +5,7 @@ Standard library only, since the training process and the command line import it
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import zlib
@@ -15,15 +16,19 @@ from typing import Any
 
 from tensorview.errors import RunError, UnwritableRunError
 from tensorview.manifest import MANIFEST, Entry, latest, layer_part, read_entries
-from tensorview.whole_files import open_inside, replace_file
+from tensorview.whole_files import create_file, open_inside
 
 RUN_FILE = "run.json"
 SCHEMA_VERSION = 1
 MAX_RUN_FILE_BYTES = 2 * 2**20
 MAX_MANIFEST_BYTES = 256 * 2**20
+DEFAULT_PARENT = Path("tensorview_runs")
+
+# Where these come up another path is asked for; elsewhere the place may become writable.
+_WRONG_PATH = {errno.ELOOP, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR}
 
 
-def default_run_dir(name: str, *, now: datetime, parent: Path = Path("tensorview_runs")) -> Path:
+def default_run_dir(name: str, *, now: datetime, parent: Path = DEFAULT_PARENT) -> Path:
     """Return a path for a new run: ``<parent>/<date>-<name>``, with -2, -3, ... when taken."""
     base = f"{now:%Y-%m-%d}-{layer_part(name)}"
     path, number = parent / base, 1
@@ -56,38 +61,56 @@ class Run:
     def create(cls, path: str | os.PathLike[str], *, settings: dict[str, Any]) -> Run:
         """Make a run directory, with mode 0700 unless it is there already.
 
+        Of several processes that ask for the same one at once, one gets it.
+
         Args:
             path: a directory that is missing, or holds no run.
             settings: JSON-ready; ``"name"`` is the run's name.
 
         Raises:
-            RunError: it holds a run, or is no directory.
+            RunError: it holds a run, or cannot be a directory.
             UnwritableRunError: it cannot be written.
         """
         path = Path(path)
         if os.path.lexists(path / RUN_FILE) or os.path.lexists(path / MANIFEST):
-            raise RunError(
-                f"Cannot write a run in '{path}': it already holds {_described(path)}. "
-                f"Give another run_dir, or remove it."
-            )
+            raise _taken(path)
         created = datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds")
         document = {"schema": SCHEMA_VERSION, "created": created, "settings": settings}
         data = json.dumps(document, indent=2).encode() + b"\n"
         try:
-            if path.exists() and not path.is_dir():
-                raise RunError(
-                    f"Cannot write a run in '{path}': it is not a directory. Give another run_dir."
-                )
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.mkdir(mode=0o700)
-            replace_file(path / RUN_FILE, data)
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except (OSError, ValueError) as error:
+            raise _unusable(path, error) from None
+        try:
+            create_file(path / RUN_FILE, data)
+        except FileExistsError:
+            raise _taken(path) from None
         except OSError as error:
-            raise UnwritableRunError(
-                f"Cannot write a run in '{path}': {error.filename}: {error.strerror}. "
-                f"Give another run_dir."
-            ) from None
+            raise _unusable(path, error) from None
         return cls.open(path)
+
+    @classmethod
+    def create_default(
+        cls, name: str, *, now: datetime, settings: dict[str, Any], parent: Path = DEFAULT_PARENT
+    ) -> Run:
+        """Make ``<parent>/<date>-<name>``, with -2, -3, ... when taken; its path is absolute.
+
+        Processes that do so at once get one directory each.
+
+        Raises:
+            RunError: *parent* cannot be a directory.
+            UnwritableRunError: it cannot be written.
+        """
+        base = parent.absolute() / f"{now:%Y-%m-%d}-{layer_part(name)}"
+        path, number = base, 1
+        try:
+            base.parent.mkdir(parents=True, exist_ok=True)
+            while not _is_new(path):
+                number += 1
+                path = base.with_name(f"{base.name}-{number}")
+        except (OSError, ValueError) as error:
+            raise _unusable(path, error) from None
+        return cls.create(path, settings=settings)
 
     @classmethod
     def open(cls, path: str | os.PathLike[str]) -> Run:
@@ -208,3 +231,32 @@ def _described(path: Path) -> str:
     except RunError:
         return "a run that cannot be read"
     return f"a run of {settings.get('name', 'unknown name')} from {created[:10]}"
+
+
+def _is_new(path: Path) -> bool:
+    """Make the directory *path*; of several processes that do so at once, one has made it."""
+    try:
+        path.mkdir(mode=0o700)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _taken(path: Path) -> RunError:
+    return RunError(
+        f"Cannot write a run in '{path}': it already holds {_described(path)}. "
+        f"Give another run_dir, or remove it."
+    )
+
+
+def _unusable(path: Path, error: OSError | ValueError) -> RunError:
+    """Say why no run can be written in *path*, and whether that lies in the path itself."""
+    if isinstance(error, ValueError):  # a NUL byte, or a character the file system cannot encode
+        return RunError(f"Cannot write a run in {str(path)!r}: {error}. Give another run_dir.")
+    reason = f"{error.filename}: {error.strerror}"
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        for place in (path, *path.parents):
+            if os.path.lexists(place) and not place.is_dir():
+                reason = f"{'it' if place == path else repr(str(place))} is not a directory"
+    kind = RunError if error.errno in _WRONG_PATH else UnwritableRunError
+    return kind(f"Cannot write a run in '{path}': {reason}. Give another run_dir.")

@@ -27,6 +27,28 @@ def replace_file(path: Path, data: bytes) -> None:
         raise
 
 
+def create_file(path: Path, data: bytes) -> None:
+    """Give *path* the content *data* unless it is there; of several who do so at once, one does.
+
+    Raises:
+        FileExistsError: it is there, or being made.
+        OSError: nothing changed, and the temporary file is removed.
+    """
+    temporary = temporary_path(path)
+    # Whoever makes the temporary file holds a lock until it is gone or has become *path*. A hard
+    # link would do the same, but not every file system has them.
+    with temporary.open("xb") as stream:
+        try:
+            if os.path.lexists(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))  # noqa: TRY301  # gives up the lock
+            stream.write(data)
+            stream.flush()
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
 def temporary_path(path: Path) -> Path:
     """Return where the content of *path* is written before it is complete."""
     return path.with_name(f".{path.name}.tmp")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import multiprocessing
 import os
 import re
 import stat
@@ -11,16 +13,16 @@ import sys
 import time
 import tracemalloc
 from datetime import datetime, timezone
-from pathlib import Path
 
 import pytest
 
-from tensorview.errors import RunError
+from tensorview.errors import RunError, UnwritableRunError
 from tensorview.manifest import MANIFEST
-from tensorview.run import RUN_FILE, SCHEMA_VERSION, Run, default_run_dir
+from tensorview.run import RUN_FILE, SCHEMA_VERSION, Run
 from tensorview.run_writer import NewFile, RunWriter
 
 DATA = bytes(range(256)) * 4
+NOW = datetime(2031, 7, 9, 23, 59, tzinfo=timezone.utc)
 
 
 @pytest.fixture
@@ -121,29 +123,129 @@ def test_a_file_is_no_run_directory(path):
     assert path.read_text() == "mine"
 
 
-def test_an_unwritable_place_is_said(path):
-    """Where nothing can be written, that is said at once."""
-    path.write_text("")
+@pytest.mark.parametrize("below", ["x", "x/y"])
+def test_a_file_in_the_way_is_named(path, below):
+    """A mistaken path is an error, and no reason to train without files."""
+    path.write_text("mine")
 
-    assert refusal(Run.create, path / "below", settings={}) == (
-        f"Cannot write a run in '{path / 'below'}': {path}: File exists. Give another run_dir."
+    with pytest.raises(RunError) as caught:
+        Run.create(path / below, settings={})
+    assert str(caught.value) == (
+        f"Cannot write a run in '{path / below}': '{path}' is not a directory. "
+        f"Give another run_dir."
+    )
+    assert type(caught.value) is RunError
+    with pytest.raises(RunError, match=f"'{path}' is not a directory") as caught:
+        Run.create_default("x", now=NOW, settings={}, parent=path)
+    assert type(caught.value) is RunError
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("a\0b", "embedded null byte"), ("x" * 300, "File name too long")],
+)
+def test_what_cannot_be_a_path_is_refused(path, name, reason):
+    """Neither can such a path become writable."""
+    with pytest.raises(RunError, match=f"^Cannot write a run in .*{reason}. Give") as caught:
+        Run.create(path / name, settings={})
+    assert type(caught.value) is RunError
+
+
+@pytest.mark.parametrize("call", ["mkdir", "open"])
+def test_an_unwritable_place_is_said(path, monkeypatch, call):
+    """Where nothing can be written at the moment, that is said at once, as its own error."""
+
+    def full(self, *_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(f"pathlib.Path.{call}", full)
+
+    with pytest.raises(UnwritableRunError) as caught:
+        Run.create(path, settings={})
+    place = path if call == "mkdir" else path / f".{RUN_FILE}.tmp"
+    assert str(caught.value) == (
+        f"Cannot write a run in '{path}': {place}: No space left on device. Give another run_dir."
     )
 
 
-def test_default_directories_do_not_collide(tmp_path):
-    """The third training of a day gets its own directory."""
-    now = datetime(2031, 7, 9, 23, 59, tzinfo=timezone.utc)
-    found = []
-    for _ in range(3):
-        found.append(default_run_dir("Le/Net", now=now, parent=tmp_path))
-        Run.create(found[-1], settings={})
+def test_a_run_that_could_not_be_begun_leaves_its_place_free(path, monkeypatch):
+    """After a full disk the same path can be used."""
 
-    assert [p.name for p in found] == [
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pathlib.Path.replace", full)
+        with pytest.raises(UnwritableRunError):
+            Run.create(path, settings={})
+
+    assert list(path.iterdir()) == []
+    assert Run.create(path, settings={"name": "x"}).settings == {"name": "x"}
+
+
+def test_default_directories_do_not_collide(tmp_path, monkeypatch):
+    """The third training of a day gets its own directory."""
+    found = [
+        Run.create_default("Le/Net", now=NOW, settings={"name": "Le/Net"}, parent=tmp_path)
+        for _ in range(3)
+    ]
+    monkeypatch.chdir(tmp_path)
+
+    assert [run.path.name for run in found] == [
         "2031-07-09-Le%2FNet",
         "2031-07-09-Le%2FNet-2",
         "2031-07-09-Le%2FNet-3",
     ]
-    assert Path("tensorview_runs") == default_run_dir("x", now=now).parent
+    assert stat.S_IMODE(found[0].path.stat().st_mode) == 0o700
+    assert Run.create_default("x", now=NOW, settings={}).path == (
+        tmp_path / "tensorview_runs" / "2031-07-09-x"
+    )
+
+
+def claim(parent, barrier, results, rounds, by_default):
+    """Start *rounds* runs at the same moments as others do."""
+    for number in range(rounds):
+        place, me = parent / str(number), {"name": "x", "pid": os.getpid()}
+        barrier.wait()
+        try:
+            if by_default:
+                run = Run.create_default("x", now=NOW, settings=me, parent=place)
+            else:
+                run = Run.create(place, settings=me)
+        except RunError as error:
+            results.put((number, type(error).__name__, str(error)))
+        else:
+            results.put((number, "", (run.path.name, run.settings == me)))
+
+
+@pytest.mark.parametrize("by_default", [True, False])
+def test_trainings_that_start_at_once_share_no_run(tmp_path, by_default):
+    """By default each gets a directory of its own; one that all name is given to one of them."""
+    rounds, count = 30, 4
+    context = multiprocessing.get_context("spawn")
+    barrier, results = context.Barrier(count), context.Queue()
+    arguments = (tmp_path, barrier, results, rounds, by_default)
+    processes = [context.Process(target=claim, args=arguments) for _ in range(count)]
+    for process in processes:
+        process.start()
+    said = sorted((results.get(timeout=60) for _ in range(rounds * count)), key=str)
+    for process in processes:
+        process.join()
+    results.close()
+    results.join_thread()
+
+    for number in range(rounds):
+        mine = [(kind, what) for n, kind, what in said if n == number]
+        runs = sorted(what for kind, what in mine if not kind)
+        errors = [what for kind, what in mine if kind == "RunError"]
+        if by_default:
+            names = ["2031-07-09-x", *(f"2031-07-09-x-{n}" for n in range(2, count + 1))]
+
+            assert [(name, True) for name in names] == runs
+        else:
+            assert [(str(number), True)] == runs
+            assert len(errors) == count - 1
+            assert all("it already holds a run" in text for text in errors)
 
 
 def test_files_read_back(written):
