@@ -1,8 +1,8 @@
 # script-version: 2.0
 """Send every Catalyst channel to a live ParaView client. The default pipeline.
 
-The client listens (Catalyst > Connect, or `tensorview view`) and finds each channel under its
-view's name. Where to is taken from the environment variable TENSORVIEW_LIVE_URL (host:port).
+The client listens (Catalyst > Connect) and finds each channel under its view's name. Where to is
+taken from the environment variable TENSORVIEW_LIVE_URL (host:port).
 """
 
 import os

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import signal
 import sys
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 NICENESS = 10
 ORPHAN_SECONDS = 10.0
 IDLE_SECONDS = 0.5
+MAX_FAULT_CHARACTERS = 1000
+MAX_FAULT_BYTES = 3072
+"""As JSON: what a pipe takes in one piece, 4096 bytes on Linux, less the rest of a message."""
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -42,8 +46,13 @@ def main(options: dict[str, Any]) -> int:
         traceback.print_exc()
         worker.say(fault=f"{error}")
         return 1
-    with contextlib.closing(sink):
-        worker.run(sink)
+    try:
+        with contextlib.closing(sink):
+            worker.run(sink)
+    except Exception as error:  # noqa: BLE001  # whatever it is, it is the last thing we can say
+        traceback.print_exc()
+        worker.say(fault=f"{type(error).__name__}: {error}")
+        return 1
     return 0
 
 
@@ -85,21 +94,20 @@ class Worker:
                 sink.idle()
             else:
                 slot, snapshot = received
-                self.say(done=slot, fault=self._deliver(snapshot, sink))
+                self.say(done=slot, **self._deliver(snapshot, sink))
 
-    def _deliver(self, snapshot: Snapshot | SnapshotError, sink: Sink) -> str:
-        """Write one snapshot; return what went wrong, or an empty string."""
+    def _deliver(self, snapshot: Snapshot | SnapshotError, sink: Sink) -> dict[str, Any]:
+        """Write one snapshot; return ``fault``, empty if there was none, and ``reached``."""
         from tensorview.worker.views import make_frame  # noqa: PLC0415  # after the sink's own VTK
 
         if isinstance(snapshot, SnapshotError):
-            return str(snapshot)
+            return {"fault": str(snapshot), "reached": False}
         try:
-            sink.write(make_frame(snapshot))
+            return {"fault": "", "reached": sink.write(make_frame(snapshot))}
         except Exception as error:  # noqa: BLE001  # one bad frame must not end the sink
             traceback.print_exc()
             sys.stderr.flush()
-            return f"{type(error).__name__}: {error}"
-        return ""
+            return {"fault": f"{type(error).__name__}: {error}", "reached": False}
 
     def _orphaned_too_long(self) -> bool:
         if os.getppid() == self._parent:
@@ -113,7 +121,21 @@ class Worker:
             self._said_state = state
             self.say(state=state)
 
-    def say(self, **message: Any) -> None:
-        """Tell the training process, if there still is one."""
+    def say(self, *, fault: str = "", **message: Any) -> None:
+        """Tell the training process, if there still is one.
+
+        Args:
+            fault: what went wrong; cut, so that the message goes out in one piece.
+            message: ``done``, the slot that is free again; ``reached``, whether its frame got to
+                somebody; ``state``, of the sink.
+        """
         with contextlib.suppress(BrokenPipeError):
-            self._receiver.say(**message)
+            self._receiver.say(fault=cut(fault), **message)
+
+
+def cut(text: str) -> str:
+    """Return the beginning of *text*, as much as fits into one message."""
+    text = text[:MAX_FAULT_CHARACTERS]
+    while len(json.dumps(text)) > MAX_FAULT_BYTES:
+        text = text[: len(text) // 2]
+    return text

@@ -13,6 +13,7 @@ import sys
 import time
 import tracemalloc
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 
@@ -200,6 +201,31 @@ def test_default_directories_do_not_collide(tmp_path, monkeypatch):
     assert Run.create_default("x", now=NOW, settings={}).path == (
         tmp_path / "tensorview_runs" / "2031-07-09-x"
     )
+
+
+def test_a_run_that_was_made_meanwhile_is_not_overwritten(path, monkeypatch):
+    """Not even by one that had just found the place free."""
+    mkdir = Path.mkdir
+
+    def mkdir_after_rival(self, *arguments, **keywords):
+        monkeypatch.undo()
+        mkdir(self)
+        Run.create(path, settings={"name": "rival"})
+        return mkdir(self, *arguments, **keywords)
+
+    monkeypatch.setattr("pathlib.Path.mkdir", mkdir_after_rival)
+
+    assert "it already holds a run of rival" in refusal(Run.create, path, settings={"name": "x"})
+    assert Run.open(path).settings == {"name": "rival"}
+    assert [p.name for p in path.iterdir()] == [RUN_FILE]
+
+
+def test_a_run_that_is_being_made_is_taken(path):
+    """While one process writes run.json, no other does."""
+    path.mkdir()
+    (path / f".{RUN_FILE}.tmp").write_text("")
+
+    assert "it already holds a run" in refusal(Run.create, path, settings={})
 
 
 def claim(parent, barrier, results, rounds, by_default):

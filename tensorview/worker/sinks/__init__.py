@@ -15,8 +15,12 @@ class Sink(Protocol):
     def state(self) -> str:
         """One word for `Watcher.status()`."""
 
-    def write(self, frame: Frame) -> None:
-        """Take one frame; raise what went wrong with it, and stay usable."""
+    def write(self, frame: Frame) -> bool:
+        """Take one frame; raise what went wrong with it, and stay usable.
+
+        Returns:
+            Whether it got to somebody: files are there to be read, a viewer was connected.
+        """
 
     def idle(self) -> None:
         """Called about twice a second while no frame comes."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tensorview.errors import RunError
 from tensorview.run_writer import NewFile, RunWriter
+from tensorview.settings import FORMATS
 from tensorview.worker.csv_text import csv_bytes
 from tensorview.worker.datasets import blocks, encode
 from tensorview.worker.frame import ATLAS_CHANNELS, POLYDATA_CHANNELS
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tensorview.worker.frame import Frame
-
-FORMATS = ("vtp", "csv")
 
 
 class FileSink:
@@ -43,29 +42,25 @@ class FileSink:
         self._formats = formats
         self._writer = RunWriter(run_path)
         self._scalars = ScalarsCsv(self._writer.path)
-        self.dropped = 0
 
     @property
     def state(self) -> str:
         """``"ready"``: between frames this sink waits for nobody."""
         return "ready"
 
-    def write(self, frame: Frame) -> None:
-        """Commit one frame.
+    def write(self, frame: Frame) -> bool:
+        """Commit one frame; then everyone can read it, so this returns True.
 
         Raises:
             OSError: a file could not be written.
-            RunError: a dataset could not be encoded. In both cases nothing of the frame was kept,
-                earlier files are as they were, and `dropped` counts it.
+            RunError: a dataset could not be encoded. In both cases nothing of the frame was kept
+                and earlier files are as they were.
         """
-        try:
-            files = list(_files(frame, formats=self._formats))
-            self._writer.commit(files, step=frame.step, capture=frame.capture)
-        except BaseException:
-            self.dropped += 1
-            raise
+        files = list(_files(frame, formats=self._formats))
+        self._writer.commit(files, step=frame.step, capture=frame.capture)
         for table in tables("scalars", frame.datasets["scalars"]):
             self._scalars.add(frame.step, {name: float(table[name][-1]) for name in table})
+        return True
 
     def idle(self) -> None:
         """Nothing to do."""

@@ -47,8 +47,11 @@ class LiveSink:
         self._sent_at = 0.0
         self.state = "waiting"
 
-    def write(self, frame: Frame) -> None:
+    def write(self, frame: Frame) -> bool:
         """Co-process *frame*: blocks for as long as a connected viewer takes, or is paused.
+
+        Returns:
+            Whether a viewer is connected once that is done.
 
         Raises:
             ParaViewError: the script failed, or did not run.
@@ -70,6 +73,7 @@ class LiveSink:
         self._sent_at = time.monotonic()
         self.state = "connected" if connected_to(self._port) else "waiting"
         self._script.check()
+        return self.state == "connected"
 
     def idle(self) -> None:
         """Offer the last frame again now and then."""

@@ -16,9 +16,10 @@ class MemorySink:
     def __init__(self) -> None:
         self.frames: list[Frame] = []
 
-    def write(self, frame: Frame) -> None:
-        """Append *frame*."""
+    def write(self, frame: Frame) -> bool:
+        """Append *frame*; it always gets there."""
         self.frames.append(frame)
+        return True
 
     def idle(self) -> None:
         """Nothing to do."""
