@@ -7,12 +7,12 @@ single sample shows, and is therefore offered by name only (``variant="batch_sum
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from tensorview.analysis.precision import exact_dtype
 from tensorview.errors import CaptureError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def accumulate(state: Moments | None, maps: Tensor) -> Moments:
         maps = maps.to(dtype)
     samples, channels, positions = maps.shape
     with torch.autocast(maps.device.type, enabled=False), torch.no_grad():
-        product_dtype = _exact_dtype(dtype)
+        product_dtype = exact_dtype(dtype)
         budget = max(_BLOCK_VALUES.get(maps.device.type, 2**19), 4 * channels * channels)
         width = max(1, min(positions, budget // max(1, channels)))
         height = max(1, budget // max(1, channels * width))
@@ -167,14 +167,3 @@ def _merge(first: Moments | None, second: Moments) -> Moments:
         mean=first.mean + delta * (second.count / count),
         comoment=first.comoment + second.comoment + cross,
     )
-
-
-def _exact_dtype(dtype: torch.dtype) -> torch.dtype:
-    """float32 only where the user has not allowed its products to be rounded to TF32 or bf16."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            exact = torch.get_float32_matmul_precision() == "highest"
-    except RuntimeError:  # both of PyTorch's interfaces to this setting were used
-        exact = False
-    return dtype if exact else torch.float64

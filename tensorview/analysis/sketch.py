@@ -22,6 +22,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from tensorview.analysis.precision import exact_dtype
+
 DIMENSIONS = 64
 
 _GROUPS = _BUCKETS = 8
@@ -48,12 +50,14 @@ def sketch(weights: Tensor) -> Tensor:
     row_signs = _row_signs(rows + 1, flat.device)
     breakers, buckets = _shared_signs(flat.device)
     width = min(len(flat), _WIDTH)
+    dtype = exact_dtype(torch.float32)
     sums = torch.zeros(_GROUPS, width, dtype=torch.float64, device=flat.device)
     with torch.autocast(flat.device.type, enabled=False):
         for start in range(0, rows, _PERIOD):
             stop = min(start + _PERIOD, rows)
             block = flat[start * _WIDTH : stop * _WIDTH].view(-1, _WIDTH)
-            sums += row_signs[:, start:stop] @ (block * breakers[: stop - start])
+            signed = (block * breakers[: stop - start]).to(dtype)
+            sums += row_signs[:, start:stop].to(dtype) @ signed
         tail = flat[rows * _WIDTH :] * breakers[rows % _PERIOD, :rest]
         sums[:, :rest] += row_signs[:, rows : rows + 1] * tail
         projected = torch.bmm(sums[:, None], buckets[:, :width]).reshape(-1)

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tensorview.analysis import sketch as module
 from tensorview.analysis.sketch import DIMENSIONS, relative_change, sketch
@@ -65,6 +66,35 @@ def test_it_is_linear_so_that_differences_are_sketched_too():
     assert (sketch(first) - sketch(second)).numpy() == pytest.approx(
         sketch(first - second).numpy(), abs=1e-3
     )
+
+
+class ProductDtypes(TorchDispatchMode):
+    """Collects the dtypes of factors of matrix products."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if "mm" in str(func):
+            self.seen |= {arg.dtype for arg in args if isinstance(arg, torch.Tensor)}
+        return func(*args, **kwargs or {})
+
+
+def test_allowing_rounded_products_does_not_round_ours():
+    """A user who trades matrix precision for speed still sees exact sketches."""
+    weights = torch.randn(9000)
+    expected = sketch(weights)
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with ProductDtypes() as products:
+            found = sketch(weights)
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+    assert products.seen == {torch.float64}
+    assert found.numpy() == pytest.approx(expected.numpy(), rel=1e-4, abs=1e-4)
 
 
 def test_update_ratio_of_a_trained_layer_is_within_its_error():
