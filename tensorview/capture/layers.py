@@ -106,6 +106,11 @@ def select_layers(model: nn.Module, layers: Any = None) -> list[WatchedLayer]:
         if isinstance(module, WATCHABLE)
     }
     if not candidates:
+        if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+            raise ConfigurationError(
+                "The model is scripted or traced by torch.jit, where no layer can be seen: watch "
+                "the original model."
+            )
         raise ConfigurationError(
             f"{type(model).__name__} has no Conv, ConvTranspose or Linear layer: there is nothing "
             f"to watch."

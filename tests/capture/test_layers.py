@@ -79,6 +79,12 @@ def complex_linear():
     return nn.Linear(2, 2, dtype=torch.complex64)
 
 
+def scripted(model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit is deprecated, and still in use
+        return torch.jit.script(model)
+
+
 def sparse_linear():
     layer = nn.Linear(2, 2)
     layer.weight = nn.Parameter(layer.weight.detach().to_sparse())
@@ -132,6 +138,14 @@ def quantised_linear():
             nn.Sequential(nn.ReLU()),
             None,
             r"Sequential has no Conv, ConvTranspose or Linear layer: there is nothing to watch\.",
+        ),
+        (
+            scripted(nn.Sequential(nn.Linear(3, 2))),
+            None,
+            (
+                r"The model is scripted or traced by torch\.jit, where no layer can be seen: watch "
+                r"the original model\."
+            ),
         ),
         (
             nn.Sequential(nn.LazyLinear(3)),
