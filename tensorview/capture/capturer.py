@@ -26,7 +26,13 @@ from tensorview.capture.layers import (
     unwrap,
 )
 from tensorview.capture.measure import BatchPass, Measurement
-from tensorview.capture.probe import device_of, evaluating, given_probe, on_device, take_probe
+from tensorview.capture.probe import (
+    evaluating,
+    follow_model,
+    given_probe,
+    is_recording_graph,
+    take_probe,
+)
 from tensorview.capture.result import CaptureResult, describe_layer
 from tensorview.capture.transfer import PinnedPool, Transfer
 from tensorview.errors import CaptureError, ConfigurationError
@@ -60,7 +66,8 @@ class Capturer:
         axes: layer name -> triples of weight indices whose path is shown.
 
     Raises:
-        ConfigurationError: layers or trajectory axes that are not there, or cannot be watched.
+        ConfigurationError: layers, trajectory axes or samples of a given probe that are not there,
+            or cannot be watched.
         CaptureError: a given probe that the model cannot take.
     """
 
@@ -89,6 +96,7 @@ class Capturer:
         )
         if settings.probe is not None and self._wants_activations:
             self._probe = given_probe(model, settings.probe)
+            self._check_map_samples(self._probe.size)
             self._measurement.inspect(self._probe)
         unwatched = unwatched_modules(model)
         if unwatched and settings.layers is None:
@@ -147,7 +155,12 @@ class Capturer:
         self._detach_from_batch()
 
     def sketch_weights(self) -> Sketches:
-        """Sketch all weights as they are now, for the update ratio."""
+        """Sketch all weights as they are now, for the update ratio.
+
+        Raises:
+            CaptureError: a CUDA graph is being recorded.
+        """
+        _check_not_recording()
         with evaluating(self._model), torch.no_grad():
             return [sketch(read_weight(layer)) for layer in self.layers]
 
@@ -159,7 +172,12 @@ class Capturer:
 
         Returns:
             What is on its way; nothing that happens to the model afterwards changes it.
+
+        Raises:
+            CaptureError: a CUDA graph is being recorded; activations that cannot be measured, if
+                strict.
         """
+        _check_not_recording()
         running, samples = self._activations()
         parts: list[dict[str, Tensor]] = []
         with evaluating(self._model), torch.no_grad():
@@ -181,6 +199,14 @@ class Capturer:
             self._say(f"Not shown in full, to stay small: {'; '.join(self.reduced)}.")
         for warning in self._measurement.warnings.values():
             self._say(warning)
+        if self._measurement.lost:
+            self._say(
+                f"Changed by the probe and too large to be put back: "
+                f"{', '.join(self._measurement.lost)}."
+            )
+        beyond = self._beyond(samples)
+        if running and beyond:
+            self._say(f"Not shown, for there are not so many samples: map_samples={beyond}.")
         return PendingCapture(
             transfer=transfer,
             keys=keys,
@@ -208,7 +234,7 @@ class Capturer:
         if self._probe is None:
             self._explain_missing_probe()
             return {}, 0
-        self._probe = on_device(self._probe, device_of(self._model))
+        self._probe = follow_model(self._probe, self._model)
         try:
             return self._measurement.measure(self._probe), self._probe.size
         except CaptureError as error:
@@ -228,6 +254,17 @@ class Capturer:
             self._say(
                 "Activations are not shown: the model was not called as a whole. Pass probe= a "
                 "batch."
+            )
+
+    def _beyond(self, samples: int) -> list[int]:
+        return [sample for sample in self._settings.map_samples if sample >= samples]
+
+    def _check_map_samples(self, samples: int) -> None:
+        beyond = self._beyond(samples)
+        if beyond and self._settings.activations == "probe":
+            raise ConfigurationError(
+                f"map_samples={list(self._settings.map_samples)} cannot be used: the probe has "
+                f"{samples} samples, so there is no {', '.join(map(str, beyond))}."
             )
 
     def _detach_from_batch(self) -> None:
@@ -274,6 +311,14 @@ class PendingCapture:
                 )
                 for index, (layer, keys) in enumerate(zip(self.layers, self.keys, strict=True))
             )
+        )
+
+
+def _check_not_recording() -> None:
+    if is_recording_graph():
+        raise CaptureError(
+            "Cannot capture while a CUDA graph is recorded: call watcher.step() after each replay, "
+            "outside of the recording."
         )
 
 

@@ -10,7 +10,13 @@ from tensorview.bounds import ActivationPlan, plan_activations
 from tensorview.capture.activations import RunningActivations, channels_second
 from tensorview.capture.following import Following
 from tensorview.capture.hooks import Hook
-from tensorview.capture.probe import is_out_of_memory, probing, run_probe, take_probe
+from tensorview.capture.probe import (
+    is_out_of_memory,
+    is_recording_graph,
+    probing,
+    run_probe,
+    take_probe,
+)
 from tensorview.errors import CaptureError
 
 if TYPE_CHECKING:
@@ -37,6 +43,7 @@ class Measurement:
     Attributes:
         plans: by layer, None where it has no activations; empty until `inspect`.
         warnings: by layer index, what is missing or ambiguous in the last pass.
+        lost: names of what the probe changed in the model and could not put back.
     """
 
     def __init__(
@@ -50,6 +57,7 @@ class Measurement:
     ) -> None:
         self.plans: list[ActivationPlan | None] = []
         self.warnings: dict[int, str] = {}
+        self.lost: list[str] = []
         self._model = model
         self._layers = layers
         self._point = point
@@ -73,7 +81,7 @@ class Measurement:
                 run_probe(self._model, probe, stop=chunk)
             self.warnings = following.warnings
 
-        with probing(self._model):
+        with probing(self._model) as self.lost:
             self._in_chunks(probe.size, first_chunk)
         wanted = [sample for sample in self._samples if sample < probe.size]
         self.plans = plan_activations(self._layers, sizes=sizes, samples=wanted)
@@ -97,7 +105,7 @@ class Measurement:
                 self.warnings.update(following.warnings)
             return running
 
-        with probing(self._model):
+        with probing(self._model) as self.lost:
             return self._in_chunks(probe.size, whole)
 
     def follow(
@@ -147,6 +155,7 @@ class Measurement:
 class BatchPass:
     """Measures one training forward pass by hooks that exist until it is over.
 
+    It is the next one in training mode and with gradients: a validation pass is let go by.
     The pass itself computes what it would have: activations are read, never replaced.
 
     Args:
@@ -183,6 +192,8 @@ class BatchPass:
 
     def _before(self, model: nn.Module, args: Any, kwargs: Any) -> None:
         if self._state != "waiting":  # a pass inside the pass, or our own look at the shapes
+            return
+        if not (model.training and torch.is_grad_enabled()) or is_recording_graph():
             return
         self._state = "looking"
         try:

@@ -6,13 +6,14 @@ import contextlib
 import copy
 import random
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tensorview.capture.restoring import state_restored
 from tensorview.errors import CaptureError
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
 DEFAULT_SAMPLES = 64
 
 _SEED = 20180613
-# Buffers beyond this, largest first, are not put back if the model changes them in evaluation mode.
-_MAX_BUFFER_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,6 +33,7 @@ class Probe:
         kwargs: keyword arguments, likewise.
         size: number of samples.
         device: of the model's first parameter when the probe was taken.
+        dtype: of its first floating parameter then, None without one.
         autocast: dtype of the autocast under which it was taken, None for none. The probe
             runs under the same, so that it meets the arithmetic of the training.
     """
@@ -42,6 +42,7 @@ class Probe:
     kwargs: dict[str, Any]
     size: int
     device: torch.device
+    dtype: torch.dtype | None
     autocast: torch.dtype | None
 
 
@@ -49,6 +50,12 @@ def device_of(model: nn.Module) -> torch.device:
     """Device of the model's first parameter."""
     first = next(model.parameters(), None)
     return torch.device("cpu") if first is None else first.device
+
+
+def dtype_of(model: nn.Module) -> torch.dtype | None:
+    """Dtype of the model's first floating parameter, None without one."""
+    dtypes = (parameter.dtype for parameter in model.parameters())
+    return next((dtype for dtype in dtypes if dtype.is_floating_point), None)
 
 
 def take_probe(
@@ -61,7 +68,7 @@ def take_probe(
     """Copy the first *samples* of a call's arguments.
 
     Args:
-        model: unwrapped; its device is noted.
+        model: unwrapped; its device and dtype are noted.
         args: of the call. Tensors anywhere in tuples, lists and dicts are cloned, and cut where
             their first axis is as long as that of the first tensor; all else is passed through.
         kwargs: of the call, likewise.
@@ -89,6 +96,7 @@ def take_probe(
         kwargs=_map_tensors(dict(kwargs), keep),
         size=size,
         device=device,
+        dtype=dtype_of(model),
         autocast=(
             torch.get_autocast_dtype(device.type)
             if torch.is_autocast_enabled(device.type)
@@ -118,23 +126,30 @@ def given_probe(model: nn.Module, probe: Any) -> Probe:
             f"probe= is a {type(probe).__name__}: expected a tensor, a tuple of arguments or a "
             f"dict of keyword arguments."
         )
-    return on_device(take_probe(model, args, kwargs, samples=None), device_of(model), force=True)
+    return _moved(take_probe(model, args, kwargs, samples=None), model)
 
 
-def on_device(probe: Probe, device: torch.device, *, force: bool = False) -> Probe:
-    """Follow a model that has moved to another device since the probe was taken."""
-    if device == probe.device and not force:
-        return probe
+def follow_model(probe: Probe, model: nn.Module) -> Probe:
+    """Follow a model that has changed its device or precision since the probe was taken.
+
+    Tensors of the precision that the model had get the one that it has; others keep theirs.
+    """
+    unchanged = (probe.device, probe.dtype) == (device_of(model), dtype_of(model))
+    return probe if unchanged else _moved(probe, model)
+
+
+def _moved(probe: Probe, model: nn.Module) -> Probe:
+    device, dtype = device_of(model), dtype_of(model)
 
     def move(tensor: Tensor) -> Tensor:
-        return tensor.to(device)
+        return tensor.to(device, dtype if tensor.dtype == probe.dtype else None)
 
-    return Probe(
+    return replace(
+        probe,
         args=_map_tensors(probe.args, move),
         kwargs=_map_tensors(probe.kwargs, move),
-        size=probe.size,
         device=device,
-        autocast=probe.autocast,
+        dtype=dtype,
     )
 
 
@@ -171,6 +186,11 @@ def run_probe(model: nn.Module, probe: Probe, *, start: int = 0, stop: int | Non
         ) from error
 
 
+def is_recording_graph() -> bool:
+    """Whether what is sent to the GPU is recorded as a CUDA graph instead of being computed."""
+    return torch.cuda.is_available() and torch.cuda.is_current_stream_capturing()
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether smaller chunks may help."""
     text = str(error)
@@ -197,22 +217,28 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def probing(model: nn.Module) -> Iterator[None]:
+def probing(model: nn.Module) -> Iterator[list[str]]:
     """Run the model without a trace.
 
     Without gradients, eagerly, in evaluation mode, with fixed random numbers (so that a model that
-    samples shows the same noise at each capture). Afterwards modules' modes, buffers that changed,
-    and the random states of torch (CPU and the model's devices), Python and numpy are as before.
+    samples shows the same noise at each capture). Afterwards modules' modes, all state that
+    `tensorview.capture.restoring.state_restored` covers, and the random states of torch (CPU and
+    the model's devices), Python and numpy are as before. Forward hooks and pre-hooks of the user's
+    own do run, since they may be part of what the model computes, as in spectral norm; what they
+    keep outside the model stays changed.
+
+    Yields:
+        Names of changed state that could not be put back, complete once the block has ended.
     """
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
     with (
         _random_states([device for device in devices if device.type == "cuda"]),
-        _buffers_restored(model),
+        state_restored(model) as lost,
         evaluating(model),
         _eagerly(),
         torch.no_grad(),
     ):
-        yield
+        yield lost
 
 
 @contextlib.contextmanager
@@ -232,31 +258,6 @@ def _random_states(devices: Iterable[torch.device]) -> Iterator[None]:
         np.random.set_state(numpy)  # noqa: NPY002
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
-
-
-@contextlib.contextmanager
-def _buffers_restored(model: nn.Module) -> Iterator[None]:
-    places = [
-        (module._buffers, name, buffer)  # noqa: SLF001
-        for module in model.modules()
-        for name, buffer in module._buffers.items()  # noqa: SLF001
-        if buffer is not None
-    ]
-    room = _MAX_BUFFER_BYTES
-    saved: dict[int, tuple[Tensor, Tensor, int]] = {}
-    for _, _, buffer in sorted(places, key=lambda place: place[2].nbytes):
-        room -= 0 if id(buffer) in saved else buffer.nbytes
-        if room >= 0 and id(buffer) not in saved:
-            saved[id(buffer)] = buffer, buffer.detach().clone(), buffer._version  # noqa: SLF001
-    try:
-        yield
-    finally:
-        for owner, name, buffer in places:
-            owner[name] = buffer
-        with torch.no_grad():
-            for buffer, copied, version in saved.values():
-                if buffer._version != version:  # noqa: SLF001
-                    buffer.copy_(copied)
 
 
 def _eagerly() -> contextlib.AbstractContextManager[object]:

@@ -60,7 +60,7 @@ def as_arrays(result):
 def test_a_snapshot_shows_what_the_layers_do():
     """Every array against its definition."""
     model, probe = make_net(), images()
-    snapshot = snapshot_once(model, probe=probe, map_samples=(0, 7, 99))
+    snapshot = snapshot_once(model, probe=probe, map_samples=(0, 7))
     model.eval()
     with torch.no_grad():
         expected = model[2](model[1](model[0](probe)))
@@ -278,6 +278,82 @@ def test_the_training_batch_itself_can_be_shown():
     capturer.attach_to_batch()
     model(batch)
     assert capturer.begin().finish().layers[0].activations is not None
+
+
+def test_a_validation_pass_is_not_the_training_batch():
+    """activations="batch" waits for a pass in training mode and with gradients."""
+    model = make_net().train()
+    capturer = Capturer(model, settings=make_settings(activations="batch"))
+    capturer.wait_for_probe(model)
+    model.eval()(images(3))
+    with torch.no_grad():
+        model.train()(images(4))
+    model(images(7))
+
+    assert capturer.begin().finish().layers[0].activations.sample_count == 7
+
+
+def test_samples_beyond_a_given_probe_are_refused():
+    """One sentence, where they are given."""
+    with pytest.raises(
+        ConfigurationError,
+        match=r"^map_samples=\[0, 500\] cannot be used: the probe has 10 samples, so there is no "
+        r"500\.$",
+    ):
+        Capturer(make_net(), settings=make_settings(probe=images(), map_samples=(0, 500)))
+
+
+@pytest.mark.parametrize("mode", ["probe", "batch"])
+def test_samples_beyond_the_batch_are_named_once(caplog, mode):
+    """A batch turns out to be smaller than expected: one warning, and the other maps."""
+    model = make_net()
+    settings = make_settings(activations=mode, map_samples=(0, 500))
+    capturer = Capturer(model, settings=settings)
+    capturer.wait_for_probe(model)
+    for _ in range(2):
+        model(images())
+        found = capturer.begin().finish().layers[0].activations
+        if mode == "batch":
+            capturer.attach_to_batch()
+    capturer.detach()
+
+    assert found.map_samples == (0,)
+    assert [record.message for record in caplog.records] == [
+        "Not shown, for there are not so many samples: map_samples=[500]."
+    ]
+
+
+def test_nothing_is_captured_into_a_cuda_graph(monkeypatch):
+    """While a whole step is recorded, one sentence instead of recorded captures."""
+    capturer = Capturer(make_net(), settings=make_settings(probe=images()))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: True)
+    for action in (capturer.begin, capturer.sketch_weights):
+        with pytest.raises(
+            CaptureError,
+            match=r"^Cannot capture while a CUDA graph is recorded: call watcher\.step\(\) after "
+            r"each replay, outside of the recording\.$",
+        ):
+            action()
+
+
+@pytest.mark.parametrize("given", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_may_change_its_precision_while_watched(dtype, given):
+    """The probe follows, and activations go on."""
+    model = make_net()
+    capturer = Capturer(model, settings=make_settings(probe=images() if given else None))
+    capturer.wait_for_probe(model)
+    model(images())
+    capturer.begin().finish()
+    model.to(dtype)
+    found = capturer.begin().finish().layers[0].activations
+
+    assert found.sample_count == 10
+    model.eval()
+    with torch.no_grad():
+        expected = F.relu(model[1](model[0](images().to(dtype)))).double()
+    assert found.maps[0] == pytest.approx(expected.mean(0).numpy(), abs=2e-2)
 
 
 def test_a_pass_that_fails_or_is_interrupted_leaves_nothing():
