@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import time
+from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tensorview.client.paraview import INSTALL_HINT, ParaView, find_paraview, find_pvpython
-from tensorview.errors import ParaViewError, TransportError
+from tensorview.errors import ParaViewError, TransportError, UnwritableRunError
+from tensorview.run import Run
 from tensorview.sockets import viewer_listens
 from tensorview.supervisor import WorkerCommand, WorkerHandle
 
 if TYPE_CHECKING:
-    from tensorview.settings import LiveTarget
+    from tensorview.settings import LiveTarget, Settings
     from tensorview.snapshot import Snapshot
 
 log = logging.getLogger("tensorview")
@@ -43,6 +46,23 @@ def find_live(live: LiveTarget | None, *, pipeline: Path | None) -> ParaView | N
     if pipeline is not None:
         _refuse_to_render_without_display(pipeline, paraview)
     return paraview
+
+
+def make_run(settings: Settings, description: dict[str, Any]) -> Path | None:
+    """Make the run directory; None, with one WARNING, where none can be written.
+
+    Raises:
+        RunError: there is a run already, or something else in the way.
+    """
+    about = {"name": settings.name, "every": settings.every, "views": settings.views, **description}
+    try:
+        if settings.run_dir is not None:
+            return Run.create(settings.run_dir, settings=about).path
+        now = datetime.now().astimezone()
+        return Run.create_default(settings.name, now=now, settings=about).path
+    except UnwritableRunError as error:
+        log.warning("%s Nothing is written, live only.", error)
+        return None
 
 
 class Outputs:
@@ -93,8 +113,9 @@ class Outputs:
 
     def close(self) -> None:
         """End every worker; the live one first, since it holds nothing that would be lost."""
-        for name in sorted(self.workers, reverse=True):
-            self.workers[name].close()
+        with contextlib.ExitStack() as ends:  # one given up by Ctrl-C does not spare the other
+            for name in sorted(self.workers):
+                ends.callback(self.workers[name].close)
 
     def _look_for_viewer(self) -> None:
         now = time.monotonic()

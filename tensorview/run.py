@@ -28,16 +28,6 @@ DEFAULT_PARENT = Path("tensorview_runs")
 _WRONG_PATH = {errno.ELOOP, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR}
 
 
-def default_run_dir(name: str, *, now: datetime, parent: Path = DEFAULT_PARENT) -> Path:
-    """Return a path for a new run: ``<parent>/<date>-<name>``, with -2, -3, ... when taken."""
-    base = f"{now:%Y-%m-%d}-{layer_part(name)}"
-    path, number = parent / base, 1
-    while os.path.lexists(path):
-        number += 1
-        path = parent / f"{base}-{number}"
-    return path
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Run:
     """What one run directory held when it was opened.

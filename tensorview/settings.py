@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 import sys
 from dataclasses import dataclass
@@ -88,7 +89,8 @@ def check_settings(  # one argument a keyword of watch
         raise ConfigurationError(
             "tensorview runs on Linux, and on macOS for files; not on Windows."
         )
-    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+    steps = _whole(every)
+    if steps is None or steps < 1:
         raise ConfigurationError(
             f"every={every!r} cannot be used: expected a whole number of steps, 1 or more."
         )
@@ -96,28 +98,28 @@ def check_settings(  # one argument a keyword of watch
         raise ConfigurationError(
             f"threshold={threshold!r} cannot be used: expected a Pearson r from -1 to 1."
         )
-    samples = tuple(map_samples)
-    if not all(isinstance(sample, int) and sample >= 0 for sample in samples):
+    samples = [_whole(sample) for sample in _items("map_samples", map_samples)]
+    if any(sample is None or sample < 0 for sample in samples):
         raise ConfigurationError(
             f"map_samples={map_samples!r} cannot be used: expected indices into the probe, "
             f"0 or more."
         )
-    if not name or not name.isprintable():
+    if not isinstance(name, str) or not name or not name.isprintable():
         raise ConfigurationError(f"name={name!r} cannot be used: expected printable text.")
     return Settings(
-        every=every,
-        layers=layers,
+        every=steps,
+        layers=_layers(layers),
         views=_subset("views", VIEWS if views is None else views, VIEWS),
         probe=probe,
         activations=_one_of("activations", activations, ("probe", "batch")),
         activation_point=_one_of("activation_point", activation_point, ("after", "raw")),
-        run_dir=None if run_dir is None else Path(run_dir).expanduser().absolute(),
+        run_dir=None if run_dir is None else _path("run_dir", run_dir).absolute(),
         formats=_subset("formats", formats, FORMATS),
         live=parse_live(live, wanted=pipeline is not None),
         pipeline=_script(pipeline),
         trajectory_axes=trajectory_axes,
         form=_one_of("form", form, ("auto", "cells", "atlas")),
-        map_samples=samples,
+        map_samples=tuple(sample for sample in samples if sample is not None),
         threshold=float(threshold),
         linkage=_one_of("linkage", linkage, ("complete", "transitive")),
         correlation=_one_of("correlation", correlation, ("position", "batch_sum")),
@@ -171,7 +173,9 @@ def _one_of(keyword: str, value: Any, allowed: tuple[str, ...]) -> str:
 
 
 def _subset(keyword: str, values: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:
-    given = (values,) if isinstance(values, str) else tuple(values)
+    given = (values,) if isinstance(values, str) else tuple(_items(keyword, values))
+    if keyword == "views" and not given:
+        raise ConfigurationError("views=() cannot be used: expected at least one view.")
     unknown = [value for value in given if value not in allowed]
     if unknown:
         raise ConfigurationError(
@@ -180,10 +184,49 @@ def _subset(keyword: str, values: Any, allowed: tuple[str, ...]) -> tuple[str, .
     return tuple(value for value in allowed if value in given)
 
 
+def _items(keyword: str, values: Any) -> list[Any]:
+    try:
+        return list(values)
+    except TypeError:
+        raise ConfigurationError(
+            f"{keyword}={values!r} cannot be used: expected several, for example a tuple."
+        ) from None
+
+
+def _whole(value: Any) -> int | None:
+    """Return *value* as an int, None if it is no whole number."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
+
+
+def _layers(layers: Any) -> Any:
+    if layers is None or callable(layers):
+        return layers
+    names = (layers,) if isinstance(layers, str) else tuple(_items("layers", layers))
+    if not all(isinstance(name, str) for name in names):
+        raise ConfigurationError(
+            f"layers={layers!r} cannot be used: expected names, globs, or a function of name and "
+            f"module."
+        )
+    return names
+
+
+def _path(keyword: str, value: Any) -> Path:
+    try:
+        path = Path(value).expanduser()
+    except (TypeError, RuntimeError):
+        path = None
+    if path is None or "\0" in str(path):
+        raise ConfigurationError(f"{keyword}={value!r} cannot be used: expected a path.")
+    return path
+
+
 def _script(pipeline: Any) -> Path | None:
     if pipeline is None:
         return None
-    path = Path(pipeline).expanduser().absolute()
+    path = _path("pipeline", pipeline).absolute()
     if not path.is_file():
         raise ConfigurationError(
             f"The Catalyst script {str(pipeline)!r} is not there. Give pipeline= the path of a "

@@ -10,20 +10,18 @@ import contextlib
 import json
 import logging
 import os
-import select
 import signal
 import subprocess
 import sys
 import threading
 import time
-import weakref
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensorview.errors import TransportError
-from tensorview.transport import EncodedSnapshot, Sender
+from tensorview.transport import EncodedSnapshot, Sender, wait_readable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -195,7 +193,7 @@ class WorkerHandle:
         allowance = STALL_SECONDS_PER_MINUTE - sum(seconds for _, seconds in self._stalls)
         sent = False
         while not sent and (left := started + allowance - time.monotonic()) > 0:
-            select.select([self._sender.ack_fd], [], [], left)
+            wait_readable(self._sender.ack_fd, left)
             self.poll()
             sent = self._sender.send(encoded)
         self._stalls.append((started, time.monotonic() - started))
@@ -220,11 +218,11 @@ class WorkerHandle:
             fault = message.get("fault")
             cause = str(fault).partition(":")[0]
             if "done" in message:
-                self._crashes = 0
                 if fault:
                     self._lose(cause, f"{self.name} sink: {fault}")
                 else:
-                    self.delivered += 1
+                    self._crashes = 0
+                    self.delivered += message["reached"]
             elif fault:
                 self._report(cause, f"{self.name} sink: {fault}")
         if self.state == "failed" or self._closed or self._process.poll() is None:
@@ -247,9 +245,8 @@ class WorkerHandle:
             self.dropped += self._sender.in_flight
             self._sender.take_back()
             self._sender.forget_all()
-        elif self._crashes > 1:
-            self._sender.forget_oldest()
-            self.dropped += 1
+        elif self._crashes > 1 and self._sender.forget_oldest():
+            self._lose("crash", f"A capture ended the {self.name} worker twice and is left out.")
         self._sender.resend()
         try:
             self._process = start(self._command, self._sender.worker_fds)
@@ -308,7 +305,7 @@ class WorkerHandle:
         progress = self._progress()
         said_so = False
         while self._process.poll() is None and time.monotonic() < moved + CLOSE_SECONDS[self.name]:
-            if select.select([self._sender.ack_fd], [], [], POLL_SECONDS)[0]:
+            if wait_readable(self._sender.ack_fd, POLL_SECONDS):
                 self.poll()
             if not self._latest_wins and progress != (progress := self._progress()):
                 moved = time.monotonic()
@@ -341,7 +338,7 @@ class WorkerHandle:
                 os.close(fd)
 
 
-_open_handles: weakref.WeakSet[WorkerHandle] = weakref.WeakSet()
+_open_handles: set[WorkerHandle] = set()
 
 
 def _abandon_all() -> None:
@@ -350,4 +347,5 @@ def _abandon_all() -> None:
     _open_handles.clear()
 
 
-os.register_at_fork(after_in_child=_abandon_all)
+if hasattr(os, "register_at_fork"):  # not on Windows, where `watch` says so in a sentence
+    os.register_at_fork(after_in_child=_abandon_all)

@@ -10,10 +10,12 @@ A frame in a slot is a header, a JSON table and raw C-order arrays; nothing in i
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import mmap
 import os
+import select
 import struct
 import tempfile
 from pathlib import Path
@@ -116,6 +118,20 @@ def _aligned(nbytes: int) -> int:
     return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
+def wait_readable(fd: int, timeout_seconds: float) -> bool:
+    """Wait until *fd* can be read. (Not ``select``, which ends at 1,024 descriptors.)"""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(max(0, round(timeout_seconds * 1000))))
+
+
+def _allocate(fd: int, offset: int, nbytes: int) -> None:
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(fd, offset, nbytes)
+    else:  # macOS: the temporary directory is a disk, not memory
+        os.ftruncate(fd, max(os.fstat(fd).st_size, offset + nbytes))
+
+
 class SlotFile:
     """An unlinked file that two processes map slot by slot.
 
@@ -139,7 +155,7 @@ class SlotFile:
             # A quarter more than asked: snapshots grow as trajectories do.
             size = min(SLOT_STRIDE, -(-(nbytes * 5 // 4) // mmap.PAGESIZE) * mmap.PAGESIZE)
             try:
-                os.posix_fallocate(self.fd, slot * SLOT_STRIDE, size)
+                _allocate(self.fd, slot * SLOT_STRIDE, size)
             except OSError as error:
                 raise TransportError(
                     f"Cannot hand over a snapshot of {nbytes} bytes: {error.strerror}. "
@@ -149,13 +165,16 @@ class SlotFile:
             self._maps[slot] = mapping
         return memoryview(mapping)
 
-    def reserved_bytes(self) -> int:
-        """Bytes taken by all slots."""
-        return sum(len(mapping) for mapping in self._maps.values())
+    def sizes(self) -> dict[int, int]:
+        """Bytes that each slot takes."""
+        return {slot: len(mapping) for slot, mapping in self._maps.items()}
 
-    def has(self, slot: int, nbytes: int) -> bool:
-        """Say whether *slot* already takes *nbytes* without growing."""
-        return slot in self._maps and len(self._maps[slot]) >= nbytes
+    def release(self, slot: int) -> None:
+        """Give the memory of *slot* back."""
+        mapping = self._maps.pop(slot, None)
+        if mapping is not None:
+            with contextlib.suppress(OSError):  # a file system that cannot punch holes
+                mapping.madvise(mmap.MADV_REMOVE)
 
     def close(self) -> None:
         """Give mappings and file back."""
@@ -173,7 +192,7 @@ def _open_unlinked() -> int:
             continue
         os.unlink(path)  # noqa: PTH108  # mkstemp returns a string
         try:
-            os.posix_fallocate(fd, 0, 2**20)
+            _allocate(fd, 0, 2**20)
         except OSError as error:
             os.close(fd)
             tried.append(f"{place}: {error.strerror}")
@@ -235,13 +254,20 @@ class Sender:
         return True
 
     def _choose(self, nbytes: int) -> int | None:
-        fitting = [slot for slot in self._free if self._file.has(slot, nbytes)]
-        if fitting:
-            return min(fitting)
-        # Slots keep their memory, so growing an empty one is the last resort.
-        if self._file.reserved_bytes() + nbytes * 5 // 4 > self._max_bytes:
+        """Choose a free slot: a large enough one if there is, else one that may grow."""
+        sizes = self._file.sizes()
+        fitting = [slot for slot in self._free if sizes.get(slot, 0) >= nbytes]
+        if fitting or not self._free:
+            return min(fitting, default=None)
+        # Free slots that are too small hold memory that a larger snapshot needs.
+        for slot in self._free & sizes.keys():
+            if sum(sizes.values()) + nbytes * 5 // 4 <= self._max_bytes:
+                break
+            self._file.release(slot)
+            del sizes[slot]
+        if sum(sizes.values()) + nbytes * 5 // 4 > self._max_bytes:
             return None
-        return min(self._free, default=None)
+        return min(self._free)
 
     def take_back(self) -> list[int]:
         """Take every unread token back, oldest first; its slots are free again."""
@@ -273,12 +299,14 @@ class Sender:
         self._free.update(self._sent)
         self._sent.clear()
 
-    def forget_oldest(self) -> None:
-        """Give up the snapshot that the worker was at; for one that kills it every time."""
-        if self._sent:
-            slot = min(self._sent, key=lambda slot: int(TOKEN.unpack(self._sent[slot])[2]))
-            del self._sent[slot]
-            self._free.add(slot)
+    def forget_oldest(self) -> bool:
+        """Give up the snapshot that the worker was at, if any: one that kills it every time."""
+        if not self._sent:
+            return False
+        slot = min(self._sent, key=lambda slot: int(TOKEN.unpack(self._sent[slot])[2]))
+        del self._sent[slot]
+        self._free.add(slot)
+        return True
 
     def messages(self) -> Iterator[dict[str, Any]]:
         """Yield what the worker said since the last call, acknowledgements applied."""
@@ -290,7 +318,10 @@ class Sender:
             self._line += chunk
         *lines, self._line = self._line.split(b"\n")
         for line in lines:
-            message = json.loads(line)
+            try:
+                message = json.loads(line)
+            except ValueError:  # torn by the worker's death
+                continue
             slot = message.get("done")
             if slot in self._sent:
                 del self._sent[slot]
@@ -334,9 +365,7 @@ class Receiver:
         Raises:
             EOFError: nothing more will come.
         """
-        import select  # noqa: PLC0415  # the training side never waits
-
-        if not select.select([self._token_fd], [], [], timeout_seconds)[0]:
+        if not wait_readable(self._token_fd, timeout_seconds):
             return None
         try:
             token = os.read(self._token_fd, TOKEN.size)

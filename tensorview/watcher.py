@@ -9,16 +9,17 @@ import os
 import time
 import weakref
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tensorview import capture
-from tensorview.errors import ConfigurationError, UnwritableRunError
+from tensorview.capture.logged import LoggedScalars, PendingScalars
+from tensorview.capture.stand_in import stand_in_for
+from tensorview.capture.uncompiled import uncompiled
+from tensorview.errors import ConfigurationError
 from tensorview.memory import Memory
-from tensorview.outputs import Outputs, find_live
-from tensorview.run import Run, default_run_dir
+from tensorview.outputs import Outputs, find_live, make_run
 from tensorview.settings import Settings, check_settings
 from tensorview.status import SinkStatus, Status
 
@@ -104,6 +105,10 @@ def watch(  # a keyword each, all optional
         RunError: *run_dir* holds a run already.
         ParaViewError: live was asked for, and no usable ParaView is there.
     """
+    if not isinstance(model, torch.nn.Module):
+        raise ConfigurationError(
+            f"model={type(model).__name__} cannot be watched: expected a torch.nn.Module."
+        )
     eager = capture.unwrap(model)
     settings = check_settings(
         every=every,
@@ -125,9 +130,6 @@ def watch(  # a keyword each, all optional
         name=type(eager).__name__ if name is None else name,
         strict=strict,
     )
-    former = _watchers.get(id(eager))
-    if former is not None:  # a notebook that runs its cell again
-        former.close()
     optimizers = [] if optimizer is None else _as_list(optimizer)
     return Watcher(model, optimizers[0] if optimizers else None, settings=settings)
 
@@ -135,10 +137,12 @@ def watch(  # a keyword each, all optional
 def _as_list(optimizer: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
     found = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     for item in found:
-        if not hasattr(item, "register_step_post_hook"):
+        # A wrapper that never ran Optimizer.__init__ has the methods, but no hooks to call.
+        if not hasattr(item, "_optimizer_step_post_hooks"):
             raise ConfigurationError(
                 f"optimizer={type(item).__name__} cannot be used: expected a torch.optim.Optimizer "
-                f"or a list of them. Leave it out and call watcher.step() after each step."
+                f"or a list of them. Of a wrapper give the optimizer inside, or leave it out and "
+                f"call watcher.step() after each step."
             )
     return found  # type: ignore[return-value]  # each was checked
 
@@ -154,42 +158,51 @@ class Watcher:
     ) -> None:
         self.settings = settings
         eager = capture.unwrap(model)
-        # Shares all the model has without being it: lets the last step be captured when the model
-        # itself has just been collected.
-        self._stand_in = eager.__class__.__new__(eager.__class__)
-        object.__setattr__(self._stand_in, "__dict__", eager.__dict__)
         self._pid = os.getpid()
         self._step = 0
         self._captured_step = -1
         self._pending: _Pending | None = None
-        self._logged: dict[str, Any] = {}
+        self._logged = LoggedScalars()
         self._before: capture.Sketches | None = None
         self._snapshot: Snapshot | None = None
         self._captures = 0
         self._faults: dict[str, int] = {}
         self._started = self._cost_seconds = 0.0
         self._closed = False
-        self._capturer = capture.Capturer(self._stand_in, settings=settings)
+        self._reduced: tuple[str, ...] = ()
+        self._capturer = capture.Capturer(stand_in_for(eager), settings=settings)
         self._memory = Memory(self._capturer.layers, settings=settings)
         self._run_path: Path | None = None
         self._outputs: Outputs | None = None
         self._cleanup = contextlib.ExitStack()
         self.active = _is_first_rank()
+        former = _watchers.get(id(eager))
+        if former is not None:  # a notebook that runs its cell again
+            former.close()
         if self.active:
-            self._open_outputs()
-            self._attach(model, optimizer)
+            try:
+                self._attach(model, optimizer)
+                self._open_outputs(self._capturer.describe())
+            except BaseException:
+                self._closed = True
+                self._cleanup.close()
+                raise
 
-    def _open_outputs(self) -> None:
+    def _open_outputs(self, description: dict[str, Any]) -> None:
         live = self.settings.live
-        if live and any(watcher.has_live for watcher in _watchers.values()):
-            log.warning(
-                "Another model is shown live already: %s goes to files only.", self.settings.name
+        others = [watcher for watcher in _watchers.values() if watcher is not self]
+        if live and any(watcher.may_show_live for watcher in others):
+            shown = any(watcher.shows_live for watcher in others)
+            log.log(
+                logging.WARNING if shown or live.at_once else logging.INFO,
+                "Another model is shown live: %s goes to files only.",
+                self.settings.name,
             )
             live = None
         # Before anything is written.
         paraview = find_live(live, pipeline=self.settings.pipeline)
         if self.settings.formats:
-            self._run_path = _make_run(self.settings, self._capturer.describe())
+            self._run_path = make_run(self.settings, description)
         self._outputs = Outputs(
             run_path=self._run_path,
             formats=self.settings.formats,
@@ -199,23 +212,28 @@ class Watcher:
         )
 
     @property
-    def has_live(self) -> bool:
+    def may_show_live(self) -> bool:
         """Whether a live viewer is, or may come to be, shown this model."""
         return self._outputs is not None and self._outputs.live is not None
+
+    @property
+    def shows_live(self) -> bool:
+        """Whether there is a live worker for this model."""
+        return self._outputs is not None and "live" in self._outputs.workers
 
     def _attach(self, model: nn.Module, optimizer: Optimizer | None) -> None:
         eager = capture.unwrap(model)
         if optimizer is not None:
-            before = optimizer.register_step_pre_hook(self._before_step)
-            after = optimizer.register_step_post_hook(self._after_step)
+            before = optimizer.register_step_pre_hook(uncompiled(self._before_step))
+            after = optimizer.register_step_post_hook(uncompiled(self._after_step))
             self._cleanup.callback(before.remove)
             self._cleanup.callback(after.remove)
         for owner in filter(None, (eager, optimizer)):
             end = weakref.finalize(owner, self.close)
             end.atexit = False  # `_close_all` does that
             self._cleanup.callback(end.detach)
-        self._capturer.wait_for_probe(model)
         self._cleanup.callback(self._capturer.detach)
+        self._capturer.wait_for_probe(model)
         _watchers[id(eager)] = self
         self._cleanup.callback(_watchers.pop, id(eager), None)
 
@@ -225,8 +243,8 @@ class Watcher:
 
     def log(self, **scalars: float | Tensor) -> None:
         """Attach numbers to the next capture. Tensors are read only then."""
-        for key, value in scalars.items():
-            self._logged[key] = value.detach() if isinstance(value, torch.Tensor) else value
+        for name, value in scalars.items():
+            self._logged.add(name, value)
 
     def snapshot(self) -> Snapshot | None:
         """Return the newest snapshot, None before the first capture."""
@@ -251,7 +269,7 @@ class Watcher:
             step=self._step,
             captures=self._captures,
             dropped=sum(sink.dropped for sink in sinks.values()),
-            reduced=self._capturer.reduced,
+            reduced=self._reduced if self._closed else self._capturer.reduced,
             sinks=sinks,
             faults=sum(self._faults.values()),
             last_fault=next(reversed(self._faults), ""),
@@ -273,8 +291,11 @@ class Watcher:
             self._guarded(self._wait_for_pending)
         finally:
             self._cleanup.close()
+            self._reduced = self._capturer.reduced
+            # They hold the model's parameters, which nobody may need any more.
+            del self._capturer, self._before
             if self._outputs is not None:
-                self._outputs.close()
+                self._guarded(self._outputs.close)
 
     def __enter__(self) -> Watcher:  # noqa: PYI034  # typing.Self needs Python 3.11
         """Return itself; the end of the block closes it."""
@@ -292,17 +313,17 @@ class Watcher:
     def _is_due(self, step: int) -> bool:
         return step == 1 or step % self.settings.every == 0
 
-    def _before_step(self, *_: Any) -> None:
-        if self._is_due(self._step + 1):
+    def _before_step(self) -> None:
+        if not self._closed and self._is_due(self._step + 1):
             self._guarded(self._sketch_weights)
 
     def _sketch_weights(self) -> None:
         self._before = self._capturer.sketch_weights()
 
-    def _after_step(self, *_: Any) -> None:
-        self._step += 1
-        if self._closed or self._pid != os.getpid():
+    def _after_step(self) -> None:
+        if self._closed or not self.active or self._pid != os.getpid():
             return
+        self._step += 1
         if self._started == 0.0:
             self._started = time.perf_counter()
         if self._pending is not None:
@@ -329,8 +350,7 @@ class Watcher:
 
     def _capture_now(self) -> None:
         self._wait_for_pending()
-        logged = {key: _to_host(value) for key, value in self._logged.items()}
-        self._logged.clear()
+        logged = self._logged.begin()
         before, self._before = self._before, None
         self._captured_step = self._step
         result = self._capturer.begin(before=before)
@@ -338,8 +358,9 @@ class Watcher:
         self._finish_if_ready()
 
     def _finish_if_ready(self) -> None:
-        if self._pending is not None and self._pending.result.ready():
-            self._finish(self._pending)
+        pending = self._pending
+        if pending is not None and pending.result.ready() and pending.logged.ready():
+            self._finish(pending)
 
     def _wait_for_pending(self) -> None:
         """The one place that waits for the device: captures overtaking each other, and the end."""
@@ -348,8 +369,7 @@ class Watcher:
 
     def _finish(self, pending: _Pending) -> None:
         self._pending = None
-        logged = {key: float(value) for key, value in pending.logged.items()}
-        result = pending.result.finish()
+        logged, result = pending.logged.finish(), pending.result.finish()
         self._snapshot = self._memory.remember(pending.step, result, logged=logged)
         self._captures += 1
         if self._outputs is not None:
@@ -361,24 +381,8 @@ class _Pending:
     """A capture whose numbers are still on their way from the device."""
 
     step: int
-    logged: dict[str, Any]
+    logged: PendingScalars
     result: capture.PendingCapture
-
-
-def _to_host(value: Any) -> Any:
-    return value.to("cpu", non_blocking=True) if isinstance(value, torch.Tensor) else value
-
-
-def _make_run(settings: Settings, description: dict[str, Any]) -> Path | None:
-    """Make the run directory; None, with one WARNING, where none can be written."""
-    now = datetime.now().astimezone()
-    path = settings.run_dir or default_run_dir(settings.name, now=now).absolute()
-    about = {"name": settings.name, "every": settings.every, "views": settings.views, **description}
-    try:
-        return Run.create(path, settings=about).path
-    except UnwritableRunError as error:
-        log.warning("%s Nothing is written, live only.", error)
-        return None
 
 
 def _is_first_rank() -> bool:

@@ -15,7 +15,7 @@ from tensorview import transport
 from tensorview.errors import SnapshotError, TransportError
 from tensorview.snapshot import to_table
 from tensorview.transport import EncodedSnapshot, Receiver, Sender, decode
-from tests.snapshots import make_snapshot
+from tests.snapshots import make_layer, make_snapshot
 
 
 def encoded_bytes(snapshot):
@@ -217,3 +217,29 @@ def test_importing_the_transport_loads_neither_torch_nor_vtk():
     )
 
     assert result.stdout.strip() == "[]"
+
+
+def test_a_snapshot_that_has_grown_finds_room_in_an_empty_queue(pair):
+    """Memory held by free slots that are too small is given back for a larger snapshot."""
+    small = EncodedSnapshot(make_snapshot(np.random.default_rng(0)))
+    wide = [make_layer(np.random.default_rng(0), filters=64, in_channels=64)]
+    large = EncodedSnapshot(make_snapshot(np.random.default_rng(0), layers=wide))
+    sender, receiver = pair(slots=64, max_bytes=large.nbytes * 3 // 2)
+    while sender.send(small):
+        pass
+    while (received := receiver.receive(0.0)) is not None:
+        receiver.say(done=received[0])
+    list(sender.messages())
+
+    assert large.nbytes > 3 * small.nbytes
+    assert sender.in_flight == 0
+    assert sender.send(large)
+
+
+def test_a_torn_message_is_passed_over(pair):
+    """A worker may die in the middle of a word; the next one is understood."""
+    sender, receiver = pair(slots=2, max_bytes=2**30)
+    os.write(sender.worker_fds[1], b'{"done": 0, "fau\n')
+    receiver.say(state="ready")
+
+    assert list(sender.messages()) == [{"state": "ready"}]

@@ -82,7 +82,7 @@ def test_o1_training_is_bit_identical_with_a_live_viewer(tmp_path):
         )
 
     assert same(unwatched, watched)
-    assert viewer.process.poll() is not None
+    assert len(viewer.steps()) >= 2
 
 
 @pytest.mark.parametrize("activations", ["probe", "batch"])

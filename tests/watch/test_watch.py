@@ -16,6 +16,7 @@ from torch import nn
 import tensorview
 from tensorview.errors import CaptureError, ConfigurationError, RunError
 from tensorview.run import Run
+from tests.doubles import free_port
 from tests.networks import SmallNet, make_training, train_steps
 
 
@@ -97,9 +98,12 @@ def test_ctrl_c_ends_at_once_and_keeps_the_files(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout.readline() == "ready\n"
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=10)
+    try:
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=10)
+    finally:
+        process.kill()
 
     assert "KeyboardInterrupt" in errors
     assert "tensorview" not in errors.split("Traceback")[0]
@@ -334,6 +338,49 @@ def test_ranks_other_than_the_first_write_nothing(tmp_path, quiet, monkeypatch):
 
     assert watcher.status().captures == 0
     assert not (tmp_path / "run").exists()
+
+
+DDP = """
+import os, sys, torch, tensorview
+from tests.networks import *
+torch.distributed.init_process_group("gloo")
+model, optimizer = make_training()
+model = torch.nn.parallel.DistributedDataParallel(model)
+with tensorview.watch(model, optimizer, every=2, run_dir=sys.argv[1], live=False, strict=True) as w:
+    losses = train_steps(model, optimizer, 4)
+print(w.status().captures, w.status().run_dir is not None)
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_o5_distributed_data_parallel(tmp_path):
+    """Of two processes the first captures the inner model; the other writes nothing."""
+    environment = {
+        **os.environ,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(free_port()),
+        "WORLD_SIZE": "2",
+        "OMP_NUM_THREADS": "1",
+    }
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", DDP, str(tmp_path / f"run-{rank}")],
+            env={**environment, "RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        said = [process.communicate(timeout=60) for process in ranks]
+    finally:
+        for process in ranks:
+            process.kill()
+
+    assert [out.split() for out, _ in said] == [["3", "True"], ["0", "False"]], said
+    assert Run.open(tmp_path / "run-0").steps() == (1, 2, 4)
+    assert not (tmp_path / "run-1").exists()
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,8 @@ class LiveSink:
         """Co-process *frame*: blocks for as long as a connected viewer takes, or is paused.
 
         Returns:
-            Whether a viewer is connected once that is done.
+            Whether a viewer is connected once that is done. True for a script without Live, which
+            has nobody to wait for.
 
         Raises:
             ParaViewError: the script failed, or did not run.
@@ -73,7 +74,7 @@ class LiveSink:
         self._sent_at = time.monotonic()
         self.state = "connected" if connected_to(self._port) else "waiting"
         self._script.check()
-        return self.state == "connected"
+        return self.state == "connected" or not self._script.goes_live
 
     def idle(self) -> None:
         """Offer the last frame again now and then."""
@@ -90,6 +91,9 @@ class ScriptProof:
 
     ParaView prints a script's exception once and turns every later call into a silent no-op. Its
     own functions that load and run a script are wrapped here so that we hear of it.
+
+    Attributes:
+        goes_live: whether the script, once loaded, sends to a live viewer.
     """
 
     def __init__(self, script: str) -> None:
@@ -97,14 +101,18 @@ class ScriptProof:
         self._load_error: BaseException | None = None
         self._run_error: BaseException | None = None
         self._ran = False
+        self.goes_live = True
         load, execute = v2_internals.import_and_validate, v2_internals.do_catalyst_execute
 
         def proven_load(module_name: str) -> Any:
             try:
-                return load(module_name)
+                module = load(module_name)
             except BaseException as error:
                 self._load_error = error
                 raise
+            options = getattr(module, "options", None)
+            self.goes_live = bool(getattr(options, "EnableCatalystLive", False))
+            return module
 
         def proven_execute(module: Any) -> Any:
             try:

@@ -1,0 +1,76 @@
+"""Scalars that the user logs: kept as they are given, read only at a capture."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from tensorview.capture.transfer import PinnedPool, Transfer
+
+log = logging.getLogger("tensorview")
+
+RESERVED = "step"
+
+
+class LoggedScalars:
+    """What was logged since the last capture; of one name, the last value."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, Any] = {}
+        self._refused: set[str] = set()
+        self._pool = PinnedPool()
+
+    def add(self, name: str, value: Any) -> None:
+        """Keep *value*, a number or a tensor of one element; anything else is named once."""
+        if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
+            value = value.detach()
+        elif not isinstance(value, Tensor):
+            try:
+                value = float(value)
+            except (TypeError, ValueError):
+                self._refuse(name, f"is {type(value).__name__}, not a number")
+                return
+        else:
+            self._refuse(name, f"has shape {tuple(value.shape)}, not one real element")
+            return
+        if name == RESERVED:
+            self._refuse(name, "is a name of ours")
+            return
+        self._values[name] = value
+
+    def _refuse(self, name: str, why: str) -> None:
+        if name not in self._refused:
+            self._refused.add(name)
+            log.warning("log(%s=...) is left out: it %s.", name, why)
+
+    def begin(self) -> PendingScalars:
+        """Send all tensors to the host without waiting, and start anew."""
+        values, self._values = self._values, {}
+        return PendingScalars(values, pool=self._pool)
+
+
+class PendingScalars:
+    """Logged values on their way from the device."""
+
+    def __init__(self, values: dict[str, Any], *, pool: PinnedPool) -> None:
+        self._values = values
+        tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        self._names = list(tensors)
+        with torch.no_grad():
+            doubles = [value.reshape(1).double() for value in tensors.values()]
+        self._transfer = Transfer(doubles, pool=pool)
+
+    def ready(self) -> bool:
+        """Whether `finish` returns at once."""
+        return self._transfer.ready()
+
+    def finish(self) -> dict[str, float]:
+        """Return the numbers."""
+        arrived = dict(zip(self._names, self._transfer.finish(), strict=True))
+        return {
+            name: float(arrived[name][0]) if name in arrived else value
+            for name, value in self._values.items()
+        }
