@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import math
 import operator
 import random
@@ -29,6 +28,8 @@ _RECORDED = (
     *(Tensor, torch.Generator, random.Random, np.random.RandomState, np.random.Generator),
     *(list, deque, dict, set, tuple),
 )
+# Most attributes are, and are told fastest by their exact type.
+_PLAIN = {type(None), bool, int, float, str}
 _REGISTRIES = ("_parameters", "_buffers", "_modules")
 
 
@@ -110,6 +111,8 @@ class _Record:
             self._add(prefix + key, buffer)
 
     def _add(self, name: str, value: Any) -> None:
+        if type(value) in _PLAIN:
+            return
         if isinstance(value, nn.Module):
             self.add_modules(name, value)
             return
@@ -140,7 +143,7 @@ class _Record:
         self._room -= size
         refill = _CONTAINERS[type(container)]
         if refill is not None:
-            self._undo.append(partial(refill, container, copy.copy(container)))
+            self._undo.append(partial(refill, container, container.copy()))
         for item in container.values() if isinstance(container, dict) else container:
             self._add(name, item)
 
