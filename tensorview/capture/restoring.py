@@ -122,18 +122,21 @@ class _Record:
         if isinstance(value, Tensor):
             if not isinstance(value, nn.Parameter) and not is_lazy(value):
                 self._tensors.append((name, value))
-        elif isinstance(value, torch.Generator):
+        elif type(value) in _CONTAINERS:
+            self._add_container(name, value)
+        else:
+            self._add_generator(value)
+
+    def _add_generator(self, value: Any) -> None:
+        if isinstance(value, torch.Generator):
             self._undo.append(partial(value.set_state, value.get_state()))
         elif type(value) is random.Random:
             self._undo.append(partial(value.setstate, value.getstate()))
         elif isinstance(value, np.random.RandomState):
             self._undo.append(partial(value.set_state, value.get_state()))
         elif isinstance(value, np.random.Generator):
-            self._undo.append(
-                partial(setattr, value.bit_generator, "state", value.bit_generator.state)
-            )
-        elif type(value) in _CONTAINERS:
-            self._add_container(name, value)
+            bits = value.bit_generator
+            self._undo.append(partial(setattr, bits, "state", bits.state))
 
     def _add_container(self, name: str, container: Any) -> None:
         size = len(container)
