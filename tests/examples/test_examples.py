@@ -145,7 +145,7 @@ def test_demo(tmp_path):
     received, captures = printed.split("at the client:")[1].split(" captures")[0].split(" of ")
 
     assert int(captures) == 19
-    assert int(received) >= 15
+    assert int(received) >= 3  # the newest wins: how many depends on the machine
     assert sorted(path.name for path in (run / "pictures").iterdir()) == [
         "correlation.png",
         "distribution.png",
