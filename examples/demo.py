@@ -4,6 +4,7 @@ Trains LeNet-5 on handwritten digits with a ParaView client listening. The clien
 what it receives over Catalyst is recorded, and the pictures are made from that.
 """
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -18,6 +19,7 @@ from tensorview.sockets import listener, viewer_listens
 
 
 def main():
+    argparse.ArgumentParser(description=__doc__.splitlines()[0]).parse_args()
     if viewer_listens(DEFAULT_PORT):
         sys.exit(f"Port {DEFAULT_PORT} is taken by {listener(DEFAULT_PORT)}: close it first.")
     with tempfile.TemporaryDirectory(prefix="tensorview-demo-") as folder:

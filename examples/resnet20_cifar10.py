@@ -79,7 +79,10 @@ def main():
             watcher.step()
     watcher.close()
     dead = int((watcher.snapshot().scalars["layer1.0.conv1/dead"])[-1])
-    print(f"accuracy: {hits / len(labels):.1%}; dead filters in layer1.0.conv1: {dead}")
+    score = hits / len(labels)
+    print(
+        f"accuracy on {len(labels):,} images: {score:.1%}; dead filters in layer1.0.conv1: {dead}"
+    )
     print(f"captures: {watcher.status().captures}, in {watcher.status().run_dir}")
 
 

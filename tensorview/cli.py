@@ -6,6 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from tensorview import __version__
 from tensorview.errors import TensorviewError
 from tensorview.settings import DEFAULT_PORT, check_port
 
@@ -29,6 +30,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tensorview", description="See inside a neural network while it trains."
     )
+    parser.add_argument("--version", action="version", version=f"tensorview {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     doctor = commands.add_parser("doctor", help="say what is on this machine and what to do next")
@@ -41,7 +43,10 @@ def _parser() -> argparse.ArgumentParser:
         "--to", default=f"localhost:{DEFAULT_PORT}", help="host:port of it (default: %(default)s)"
     )
     replay.add_argument(
-        "--rate", type=float, default=4.0, help="captures a second (default: %(default)s)"
+        "--rate",
+        type=float,
+        default=4.0,
+        help="captures a second (default: %(default)s; 0.5 for a first look)",
     )
     replay.set_defaults(run=_replay)
 

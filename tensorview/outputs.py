@@ -57,12 +57,15 @@ def make_run(settings: Settings, description: dict[str, Any]) -> Path | None:
     about = {"name": settings.name, "every": settings.every, "views": settings.views, **description}
     try:
         if settings.run_dir is not None:
-            return Run.create(settings.run_dir, settings=about).path
-        now = datetime.now().astimezone()
-        return Run.create_default(settings.name, now=now, settings=about).path
+            run = Run.create(settings.run_dir, settings=about)
+        else:
+            now = datetime.now().astimezone()
+            run = Run.create_default(settings.name, now=now, settings=about)
     except UnwritableRunError as error:
         log.warning("%s Nothing is written, live only.", error)
         return None
+    log.info("Writing to %s.", run.path)
+    return run.path
 
 
 class Outputs:

@@ -26,7 +26,6 @@ from tensorview.status import SinkStatus, Status
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from pathlib import Path
-    from types import TracebackType
 
     from torch import Tensor, nn
     from torch.optim import Optimizer
@@ -301,12 +300,7 @@ class Watcher:
         """Return itself; the end of the block closes it."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close, whatever the block raised."""
         self.close()
 
@@ -397,5 +391,8 @@ _watchers: dict[int, Watcher] = {}
 
 @atexit.register
 def _close_all() -> None:
-    for watcher in list(_watchers.values()):
-        watcher.close()
+    try:
+        for watcher in list(_watchers.values()):
+            watcher.close()
+    except KeyboardInterrupt:
+        log.warning("Given up: captures that were still on their way are lost.")

@@ -131,7 +131,10 @@ def grow_extent(
         # One unit for all axes. A path that has not moved yet gets a box to grow from.
         spread = float((high - low).max()) or 2.0**-10 * float(np.abs(finite).max()) or 2.0**-20
         unit = _power_of_two(spread)
-        return np.stack([np.floor(low / unit) * unit, (np.floor(high / unit) + 1) * unit], axis=1)
+        still = high == low  # in the middle, not on a face of the box
+        start = np.where(still, low - unit, np.floor(low / unit) * unit)
+        end = np.where(still, high + unit, (np.floor(high / unit) + 1) * unit)
+        return np.stack([start, end], axis=1)
     extent = previous.copy()
     for axis, (start, end) in enumerate(previous):
         step = (end - start) / 2

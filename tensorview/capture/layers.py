@@ -133,7 +133,7 @@ def select_layers(model: nn.Module, layers: Any = None) -> list[WatchedLayer]:
 def unwatched_modules(model: nn.Module) -> list[str]:
     """Name the innermost modules that have weight matrices and are of a kind not watched."""
     return [
-        f"{name} ({type(module).__name__})"
+        f"{name or 'parameters of the model itself'} ({type(module).__name__})"
         for name, module in model.named_modules()
         if not isinstance(module, WATCHABLE)
         and any(parameter.ndim >= 2 for parameter in module.parameters(recurse=False))

@@ -38,9 +38,10 @@ def main(options: dict[str, Any]) -> int:
         while time.monotonic() < settled:
             time.sleep(WAIT_SECONDS)
             sink.write(first)
+        reached = 1
         for step in steps[1:]:
             due = time.monotonic() + options["seconds"]
-            sink.write(read_frame(run, step))
+            reached += sink.write(read_frame(run, step))
             time.sleep(max(0.0, due - time.monotonic()))
-    print(f"Sent {len(steps)} captures, steps {steps[0]} to {steps[-1]}.", flush=True)
+    print(f"{reached} of {len(steps)} captures reached the viewer.", flush=True)
     return 0
