@@ -67,7 +67,6 @@ class LiveSink:
         self._script.reset()
         if bridge.coprocessor.RequestDataDescription(description):
             for name, dataset in frame.datasets.items():
-                dataset.Modified()  # else a frame offered again would not be shipped again
                 description.GetInputDescriptionByName(name).SetGrid(dataset)
             bridge.coprocessor.CoProcess(description)
         self._count += 1
