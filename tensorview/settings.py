@@ -106,10 +106,13 @@ def check_settings(  # one argument a keyword of watch
         )
     if not isinstance(name, str) or not name or not name.isprintable():
         raise ConfigurationError(f"name={name!r} cannot be used: expected printable text.")
+    shown = _subset("views", VIEWS if views is None else views, VIEWS)
+    if not shown:
+        raise ConfigurationError("views=() cannot be used: expected at least one view.")
     return Settings(
         every=steps,
         layers=_layers(layers),
-        views=_subset("views", VIEWS if views is None else views, VIEWS),
+        views=shown,
         probe=probe,
         activations=_one_of("activations", activations, ("probe", "batch")),
         activation_point=_one_of("activation_point", activation_point, ("after", "raw")),
@@ -174,8 +177,6 @@ def _one_of(keyword: str, value: Any, allowed: tuple[str, ...]) -> str:
 
 def _subset(keyword: str, values: Any, allowed: tuple[str, ...]) -> tuple[str, ...]:
     given = (values,) if isinstance(values, str) else tuple(_items(keyword, values))
-    if keyword == "views" and not given:
-        raise ConfigurationError("views=() cannot be used: expected at least one view.")
     unknown = [value for value in given if value not in allowed]
     if unknown:
         raise ConfigurationError(

@@ -179,6 +179,11 @@ def parse_axes(
                 f"trajectory_axes names layer {name!r}, which is not watched: expected one of "
                 f"{', '.join(shapes)}."
             )
+        if not isinstance(triples, (list, tuple)):
+            raise ConfigurationError(
+                f"trajectory_axes of layer {name!r} cannot be used: expected a list of triples of "
+                f"weight indices, found {triples!r}."
+            )
         parsed[name] = tuple(_parse_triple(name, triple, shapes[name]) for triple in triples)
     return parsed
 

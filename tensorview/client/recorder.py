@@ -14,7 +14,6 @@ from tensorview.supervisor import BOOTSTRAP, worker_environment
 
 if TYPE_CHECKING:
     from pathlib import Path
-    from types import TracebackType
 
 START_SECONDS = 60.0
 STOP_SECONDS = 10.0
@@ -84,11 +83,6 @@ class Recorder:
         self.wait_listening()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Stop it."""
         self.stop()
