@@ -13,9 +13,9 @@ PACKAGE = Path(__file__).parents[1] / "tensorview"
 ROOMS = {
     "torch": ("watcher.py", "capture/", "analysis/"),
     "scipy": ("analysis/",),
-    "vtkmodules": ("worker/",),
+    "vtkmodules": ("worker/", "client/window/"),
     "vtk": (),
-    "paraview": ("worker/sinks/live.py", "client/headless.py"),
+    "paraview": ("worker/sinks/live.py", "client/link.py", "client/window/"),
 }
 
 # What runs in a worker never sees what runs in the training, and the other way round.

@@ -1,0 +1,161 @@
+"""The client's end of Catalyst Live: listens, takes what comes, listens again.
+
+Runs under ParaView's own Python, in the window and without one.
+"""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING, Any
+
+from paraview import live, servermanager
+from paraview.modules.vtkRemotingCore import vtkProcessModule
+from paraview.vtk.vtkCommonCore import vtkObject
+
+from tensorview.errors import ParaViewError
+from tensorview.worker.frame import CHANNELS, POLYDATA_CHANNELS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vtkmodules.vtkCommonDataModel import vtkDataObject
+
+
+class Link:
+    """One training after another, as they come to one port.
+
+    Args:
+        port: to listen on.
+
+    Attributes:
+        connected: whether a training is there.
+
+    Raises:
+        ParaViewError: *port* is taken. (ParaView itself would say nothing and wait for ever.)
+    """
+
+    def __init__(self, *, port: int) -> None:
+        refuse_taken(port)
+        self._port: int | None = port
+        self._display = servermanager.ActiveConnection
+        self._listen()
+
+    @classmethod
+    def adopt(cls) -> Link | None:
+        """Take over the connection that ParaView's own menu has made, None if there is none."""
+        for connection in servermanager.Connections:
+            manager = connection.Session.GetSessionProxyManager()
+            if manager.GetNumberOfProxies("coprocessing"):
+                self = cls.__new__(cls)
+                self._port = None  # the menu listens, not we
+                self._display = servermanager.ActiveConnection
+                name = manager.GetProxyName("coprocessing", 0)
+                self._take(manager.GetProxy("coprocessing", name))
+                return self
+        return None
+
+    def _listen(self) -> None:
+        self._take(live.ConnectToCatalyst("localhost", self._port))
+
+    def _take(self, link: Any) -> None:
+        self._link = link
+        link.AddObserver("ConnectionClosedEvent", self._on_closed)
+        link.AddObserver("UpdateEvent", self._on_update)
+        self._extracts: dict[str, Any] = {}
+        self._newest = -1
+        self._closed = False
+        self._updated = False
+
+    def _on_closed(self, *_: Any) -> None:
+        self._closed = True
+
+    def _on_update(self, *_: Any) -> None:
+        self._updated = True
+
+    @property
+    def connected(self) -> bool:
+        """Whether a training is there."""
+        return bool(self._extracts) and not self._closed
+
+    @property
+    def ended(self) -> bool:
+        """Whether this link is of no more use: it was adopted, and its training is over."""
+        return self._closed and self._port is None
+
+    def receive(self) -> dict[str, vtkDataObject] | None:
+        """Return the datasets of a new capture by channel, None if no new one has come.
+
+        They are ParaView's own until the next call: copy what is to stay.
+        """
+        _process_events()
+        if self._updated and self._extracts:
+            self._updated = False
+            return self._new_frame()  # also the last one before the end of a run
+        if self._closed and self._port is not None:
+            self._disconnect()
+            self._listen()
+        elif not self._extracts and not self._closed:
+            self._ask_for_channels()
+        return None
+
+    def _ask_for_channels(self) -> None:
+        manager = self._link.GetInsituProxyManager()
+        if manager is None:
+            return
+        count = manager.GetNumberOfProxies("sources")
+        known = {manager.GetProxyName("sources", index) for index in range(count)}
+        if known.issuperset(CHANNELS):
+            self._extracts = {
+                name: self._link.CreateExtract("sources", name, 0) for name in CHANNELS
+            }
+
+    def _new_frame(self) -> dict[str, vtkDataObject] | None:
+        datasets = {
+            name: extract.GetClientSideObject().GetOutputDataObject(0)
+            for name, extract in self._extracts.items()
+        }
+        # The first update may come before any data.
+        captures = numbers(datasets, "capture")
+        if len(captures) != 1 or captures == {self._newest}:
+            return None
+        (self._newest,) = captures
+        return datasets
+
+    def _disconnect(self) -> None:
+        manager = self._link.GetInsituProxyManager()
+        self._link = None
+        if manager is not None:
+            session = vtkProcessModule.GetProcessModule().GetSessionID(manager.GetSession())
+            servermanager.vtkSMSession.Disconnect(session)
+            servermanager.SetActiveConnection(self._display)
+
+
+def refuse_taken(port: int) -> None:
+    """Return if *port* can be listened on.
+
+    Raises:
+        ParaViewError: it cannot.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise ParaViewError(f"Cannot listen on port {port}: {error.strerror}.") from None
+
+
+def numbers(datasets: Mapping[str, vtkDataObject], name: str) -> set[int]:
+    """Return what the datasets say of one number; an empty one arrives without it."""
+    found = (datasets[channel].GetFieldData().GetArray(name) for channel in POLYDATA_CHANNELS)
+    return {int(array.GetValue(0)) for array in found if array is not None}
+
+
+def _process_events() -> None:
+    manager = vtkProcessModule.GetProcessModule().GetNetworkAccessManager()
+    # The end of every connection is reported as an error, though nothing is wrong.
+    vtkObject.GlobalWarningDisplayOff()
+    try:
+        while manager.ProcessEvents(1) == 1:
+            pass
+    finally:
+        vtkObject.GlobalWarningDisplayOn()
