@@ -48,8 +48,8 @@ def find_live(live: LiveTarget | None, *, pipeline: Path | None) -> ParaView | N
     return paraview
 
 
-def make_run(settings: Settings, description: dict[str, Any]) -> Path | None:
-    """Make the run directory; None, with one WARNING, where none can be written.
+def make_run(settings: Settings, description: dict[str, Any]) -> Run | None:
+    """Make the run; None, with one WARNING, where none can be written.
 
     Raises:
         RunError: there is a run already, or something else in the way.
@@ -65,7 +65,7 @@ def make_run(settings: Settings, description: dict[str, Any]) -> Path | None:
         log.warning("%s Nothing is written, live only.", error)
         return None
     log.info("Writing to %s.", run.path)
-    return run.path
+    return run
 
 
 class Outputs:
@@ -73,6 +73,7 @@ class Outputs:
 
     Args:
         run_path: where files and logs go; None for neither.
+        run_id: `tensorview.run.Run.id` of it.
         formats: of the file sink; empty for none.
         live: where a viewer is expected; None for no live sink.
         pipeline: the Catalyst script; None for ours.
@@ -92,9 +93,11 @@ class Outputs:
         live: LiveTarget | None,
         pipeline: Path | None,
         paraview: ParaView | None,
+        run_id: str = "",
     ) -> None:
         self.workers: dict[str, WorkerHandle] = {}
         self._run_path = run_path
+        self._run_id = run_id
         self.live = live
         self._script = pipeline or catalyst_script("live.py")
         self._look_at = 0.0
@@ -154,6 +157,8 @@ class Outputs:
                 "host": live.host,
                 "port": live.port,
                 "script": str(self._script),
+                "run_dir": str(self._run_path or ""),
+                "run_id": self._run_id,
             },
             environment={"TENSORVIEW_PICTURES": str((self._run_path or Path()) / "pictures")},
             log_path=self._run_path and self._run_path / "worker-live.log",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import uuid
 import zlib
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -34,6 +35,8 @@ class Run:
 
     Attributes:
         path: the directory.
+        id: of this run and no other, 32 hexadecimal digits; "" where it was written before runs had
+            one.
         created: when the run began, ISO 8601 with time zone.
         settings: what the training process wrote about itself; ``"name"`` is the run's name.
         files: by step in order of time, the files committed at that step, by their path in the run.
@@ -41,6 +44,7 @@ class Run:
     """
 
     path: Path
+    id: str
     created: str
     settings: dict[str, Any]
     files: dict[int, dict[str, Entry]]
@@ -65,7 +69,12 @@ class Run:
         if os.path.lexists(path / RUN_FILE) or os.path.lexists(path / MANIFEST):
             raise _taken(path)
         created = datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds")
-        document = {"schema": SCHEMA_VERSION, "created": created, "settings": settings}
+        document = {
+            "schema": SCHEMA_VERSION,
+            "id": uuid.uuid4().hex,
+            "created": created,
+            "settings": settings,
+        }
         data = json.dumps(document, indent=2).encode() + b"\n"
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -110,7 +119,7 @@ class Run:
             RunError: there is no run, or its ``run.json`` cannot be read or trusted.
         """
         path = Path(path)
-        created, settings = _read_run_file(path)
+        document = _read_run_file(path)
         try:
             with open_inside(path, MANIFEST, limit=MAX_MANIFEST_BYTES) as stream:
                 entries, _, damaged = read_entries(stream)
@@ -125,8 +134,9 @@ class Run:
                 former.setdefault(entry.file, set()).add((entry.size, entry.crc32))
         return cls(
             path=path,
-            created=created,
-            settings=settings,
+            id=document.get("id", ""),
+            created=document["created"],
+            settings=document["settings"],
             files=files,
             damaged_lines=damaged,
             _former=former,
@@ -190,8 +200,17 @@ class Run:
         return data
 
 
-def _read_run_file(path: Path) -> tuple[str, dict[str, Any]]:
-    """Return when the run in *path* was created, and its settings."""
+def read_run_id(path: str | os.PathLike[str]) -> str:
+    """Return `Run.id` alone, which takes no longer for a long run.
+
+    Raises:
+        RunError: there is no run, or its ``run.json`` cannot be read or trusted.
+    """
+    return str(_read_run_file(Path(path)).get("id", ""))
+
+
+def _read_run_file(path: Path) -> dict[str, Any]:
+    """Return what the run in *path* says of itself, its parts checked."""
     try:
         with open_inside(path, RUN_FILE, limit=MAX_RUN_FILE_BYTES) as stream:
             found: Any = json.load(stream)
@@ -208,19 +227,22 @@ def _read_run_file(path: Path) -> tuple[str, dict[str, Any]]:
             f"Cannot open run '{path}': it has schema version {found['schema']}, expected "
             f"{SCHEMA_VERSION}. Use the tensorview that wrote it."
         )
-    created, settings = found.get("created"), found.get("settings")
-    if not isinstance(created, str) or not isinstance(settings, dict):
+    texts = found.get("created"), found.get("id", "")
+    if not all(isinstance(text, str) for text in texts) or not isinstance(
+        found.get("settings"), dict
+    ):
         raise RunError(f"Cannot open run '{path}': its {RUN_FILE} is not that of a run.")
-    return created, settings
+    return found
 
 
 def _described(path: Path) -> str:
     """Say which run *path* holds, as far as it can be read."""
     try:
-        created, settings = _read_run_file(path)
+        found = _read_run_file(path)
     except RunError:
         return "a run that cannot be read"
-    return f"a run of {settings.get('name', 'unknown name')} from {created[:10]}"
+    name = found["settings"].get("name", "unknown name")
+    return f"a run of {name} from {found['created'][:10]}"
 
 
 def _is_new(path: Path) -> bool:

@@ -150,6 +150,7 @@ class Snapshot:
         trajectory_losses: shape ``(T,)``, float64, NaN where no loss was logged.
         scalars: column name -> shape ``(R,)``, float64. ``"step"`` is always there and the last
             row is this capture. Layer columns are ``"<layer>/<quantity>"``. Missing values are NaN.
+        focus: name of the layer that clients show alone, "" for all.
     """
 
     step: int
@@ -161,6 +162,7 @@ class Snapshot:
     trajectory_steps: NDArray[Any]
     trajectory_losses: NDArray[Any]
     scalars: dict[str, NDArray[Any]] = field(default_factory=dict)
+    focus: str = ""
 
     @property
     def nbytes(self) -> int:

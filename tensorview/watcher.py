@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
+    from tensorview.run import Run
     from tensorview.snapshot import Snapshot
 
 log = logging.getLogger("tensorview")
@@ -171,7 +172,7 @@ class Watcher:
         self._reduced: tuple[str, ...] = ()
         self._capturer = capture.Capturer(stand_in_for(eager), settings=settings)
         self._memory = Memory(self._capturer.layers, settings=settings)
-        self._run_path: Path | None = None
+        self._run: Run | None = None
         self._outputs: Outputs | None = None
         self._cleanup = contextlib.ExitStack()
         self.active = _is_first_rank()
@@ -201,9 +202,10 @@ class Watcher:
         # Before anything is written.
         paraview = find_live(live, pipeline=self.settings.pipeline)
         if self.settings.formats:
-            self._run_path = make_run(self.settings, description)
+            self._run = make_run(self.settings, description)
         self._outputs = Outputs(
-            run_path=self._run_path,
+            run_path=self._run.path if self._run else None,
+            run_id=self._run.id if self._run else "",
             formats=self.settings.formats,
             live=live,
             pipeline=self.settings.pipeline,
@@ -273,7 +275,7 @@ class Watcher:
             faults=sum(self._faults.values()),
             last_fault=next(reversed(self._faults), ""),
             cost=self._cost_seconds / wall if wall else 0.0,
-            run_dir=self._run_path,
+            run_dir=self._run.path if self._run else None,
         )
 
     def close(self) -> None:

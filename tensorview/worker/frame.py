@@ -8,6 +8,7 @@ the same way from the first frame to the last:
 ``capture``         int64       number of the capture, always growing
 ``loss``            float64     last logged loss, NaN where none was logged
 ``name``            string      the run's name
+``focus``           string      name of the layer that is to be shown alone, empty for all
 ``layers``          string n    layer names, indexed by the ``layer`` array
 ``layer_titles``    string n    what to write above each layer's panel
 ``layer_bounds``    float64 6n  panel of each layer: x0 x1 y0 y1 z0 z1
@@ -15,6 +16,9 @@ the same way from the first frame to the last:
 ``color_array``     string      the array to colour by
 ``color_range``     float64 2   its range, steady over the run
 ==================  ==========  ===================================================================
+
+The live sink adds ``run_dir`` and ``run_id`` (strings): the absolute path of the run directory, ""
+for none, and `tensorview.run.Run.id`, which proves that what lies there is the same run.
 
 Images of an atlas also carry ``tiles`` (int32 5: columns, rows, tile width, tile height, gutter; in
 pixels), ``tile_filters`` (int32: true filter of each tile, row by row from the top) and, where

@@ -64,7 +64,13 @@ def open_sink(options: dict[str, Any]) -> Sink:
         return FileSink(options["run_dir"], formats=tuple(options["formats"]))
     from tensorview.worker.sinks.live import LiveSink  # noqa: PLC0415
 
-    return LiveSink(host=options["host"], port=options["port"], script=options["script"])
+    return LiveSink(
+        host=options["host"],
+        port=options["port"],
+        script=options["script"],
+        run_dir=options.get("run_dir", ""),
+        run_id=options.get("run_id", ""),
+    )
 
 
 class Worker:

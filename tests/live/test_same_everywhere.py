@@ -18,7 +18,7 @@ from tests.views.reading import digests
 
 pytestmark = pytest.mark.paraview
 
-ADDED_BY_CATALYST = ("__CatalystChannel__", "TimeValue")
+ADDED_BY_CATALYST = ("__CatalystChannel__", "TimeValue", "run_dir", "run_id")
 
 
 def comparable(frame):

@@ -13,6 +13,7 @@ from paraview.modules.vtkPVCatalyst import vtkCPDataDescription
 
 from tensorview.errors import ParaViewError
 from tensorview.sockets import connected_to
+from tensorview.worker.views.datasets import with_field_data
 
 if TYPE_CHECKING:
     from tensorview.worker.frame import Frame
@@ -30,15 +31,20 @@ class LiveSink:
         host: where the viewer listens.
         port: its port.
         script: path of a Catalyst script of version 2.0.
+        run_dir: absolute path of the run directory that a viewer may steer through, "" for none.
+        run_id: `tensorview.run.Run.id` of what is sent.
 
     Raises:
         ParaViewError: the script cannot be loaded.
     """
 
-    def __init__(self, *, host: str, port: int, script: str) -> None:
+    def __init__(
+        self, *, host: str, port: int, script: str, run_dir: str = "", run_id: str = ""
+    ) -> None:
         os.environ[LIVE_URL_VARIABLE] = f"{host}:{port}"
         self._port = port
         self._script = ScriptProof(script)
+        self._address = {"run_dir": run_dir, "run_id": run_id}
         bridge.initialize()
         bridge.add_pipeline(script, 2)
         self._frame: Frame | None = None
@@ -67,7 +73,8 @@ class LiveSink:
         self._script.reset()
         if bridge.coprocessor.RequestDataDescription(description):
             for name, dataset in frame.datasets.items():
-                description.GetInputDescriptionByName(name).SetGrid(dataset)
+                addressed = with_field_data(dataset, self._address)
+                description.GetInputDescriptionByName(name).SetGrid(addressed)
             bridge.coprocessor.CoProcess(description)
         self._count += 1
         self._sent_at = time.monotonic()

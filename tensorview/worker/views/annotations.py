@@ -51,6 +51,7 @@ def annotate(
         _numbers("capture", [snapshot.capture], dtype=np.int64),
         _numbers("loss", [last_loss(snapshot)]),
         strings("name", [snapshot.name]),
+        strings("focus", [snapshot.focus]),
         strings("layers", [note.name for note in notes]),
         strings("layer_titles", [note.title for note in notes]),
         _numbers("layer_bounds", [bound for note in notes for bound in note.bounds]),

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import DTypeLike, NDArray
     from vtkmodules.vtkCommonCore import vtkDataArray
+    from vtkmodules.vtkCommonDataModel import vtkDataObject
 
     from tensorview.worker.views.layout import Placement
 
@@ -124,6 +125,23 @@ def image(pixels: Mapping[str, NDArray[Any]], *, placement: Placement) -> vtkIma
     for name, values in pixels.items():
         # VTK counts rows from below.
         result.GetCellData().AddArray(array(name, values[::-1].reshape(-1)))
+    return result
+
+
+def with_field_data(dataset: vtkDataObject, texts: Mapping[str, str]) -> vtkDataObject:
+    """Return a shallow copy that carries *texts* in its field data; of an atlas, in each image's.
+
+    An atlas's images keep their names.
+    """
+    result = dataset.NewInstance()
+    if dataset.IsA("vtkMultiBlockDataSet"):
+        for index in range(dataset.GetNumberOfBlocks()):
+            result.SetBlock(index, with_field_data(dataset.GetBlock(index), texts))
+            result.GetMetaData(index).Copy(dataset.GetMetaData(index))
+        return result
+    result.ShallowCopy(dataset)
+    for name, text in texts.items():
+        result.GetFieldData().AddArray(strings(name, [text]))
     return result
 
 
