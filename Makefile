@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 SYSTEM_NEEDS := pvpython:paraview paraview:paraview Xvfb:xvfb libEGL.so.1:libegl1 \
                 libGL.so.1:libgl1 swrast_dri.so:libgl1-mesa-dri
 
-.PHONY: setup system demo test lint format
+.PHONY: setup system demo test test-paraviews lint format
 
 setup: system $(VENV)/.ready
 
@@ -49,6 +49,10 @@ demo: setup
 test: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	@$(BIN)/python -m pytest
+
+# ParaView 5.13 and 6.1, as Debian has them; as root. The first run takes some minutes and 5 GB.
+test-paraviews: setup
+	@tests/paraviews/run.sh trixie sid
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
