@@ -6,7 +6,7 @@ import bisect
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tensorview.capture.layers import WatchedLayer
+
+_Plan = TypeVar("_Plan")
 
 _MIB = 2**20
 WEIGHT_BYTES = 23 * _MIB
@@ -88,26 +90,55 @@ def largest(most: int, fits: Callable[[int], bool]) -> int:
     return max(1, bisect.bisect_left(range(1, most + 1), x=True, key=lambda n: not fits(n)))
 
 
-def plan_weights(layers: Sequence[WatchedLayer], *, itemsizes: Sequence[int]) -> list[WeightPlan]:
+def plan_weights(
+    layers: Sequence[WatchedLayer], *, itemsizes: Sequence[int], focus: str = ""
+) -> list[WeightPlan]:
     """Share `WEIGHT_BYTES` out: the largest cap a layer that keeps the sum within.
 
     Args:
         layers: watched.
         itemsizes: bytes of one weight of each, as it crosses: 4 or 8.
+        focus: name of a layer that is planned as if alone; the others share what it leaves.
     """
 
-    def plan(cap: int) -> list[WeightPlan]:
-        return [
-            _plan_weight(layer, item, cap) for layer, item in zip(layers, itemsizes, strict=True)
-        ]
+    def plan(index: int, cap: int) -> WeightPlan:
+        return _plan_weight(layers[index], itemsizes[index], cap)
 
-    def total(cap: int) -> int:
-        return sum(
-            _weight_bytes(layer, item, found)
-            for layer, item, found in zip(layers, itemsizes, plan(cap), strict=True)
-        )
+    def nbytes(index: int, found: WeightPlan) -> int:
+        return _weight_bytes(layers[index], itemsizes[index], found)
 
-    return plan(largest(WEIGHT_BYTES, lambda cap: total(cap) <= WEIGHT_BYTES))
+    return _share(layers, plan, nbytes, limit=WEIGHT_BYTES, focus=focus)
+
+
+def _share(
+    layers: Sequence[WatchedLayer],
+    plan: Callable[[int, int], _Plan],
+    nbytes: Callable[[int, _Plan], int],
+    *,
+    limit: int,
+    focus: str,
+) -> list[_Plan]:
+    """Plan the layers with a common cap on each; the one in focus first, and alone.
+
+    Args:
+        layers: watched.
+        plan: from a layer's index and its cap to its plan.
+        nbytes: from a layer's index and its plan to what that takes.
+        limit: of the sum.
+        focus: name of a layer, "" for none.
+    """
+
+    def plan_some(indices: list[int], left: int) -> dict[int, _Plan]:
+        def fits(cap: int) -> bool:
+            return sum(nbytes(index, plan(index, cap)) for index in indices) <= left
+
+        cap = largest(left, fits)
+        return {index: plan(index, cap) for index in indices}
+
+    first = plan_some([i for i, layer in enumerate(layers) if layer.name == focus], limit)
+    left = limit - sum(nbytes(index, found) for index, found in first.items())
+    plans = first | plan_some([i for i in range(len(layers)) if i not in first], left)
+    return [plans[index] for index in range(len(layers))]
 
 
 def _weight_bytes(layer: WatchedLayer, item: int, plan: WeightPlan) -> int:
@@ -151,6 +182,7 @@ def plan_activations(
     *,
     sizes: Sequence[tuple[int, ...] | None],
     samples: Sequence[int],
+    focus: str = "",
 ) -> list[ActivationPlan | None]:
     """Share out what activations may take, likewise.
 
@@ -158,21 +190,22 @@ def plan_activations(
         layers: watched.
         sizes: shape of one sample's activation of each, channels first; None where there is none.
         samples: single maps asked for.
+        focus: name of a layer that comes first, as for the weights.
     """
-    channels = _plan_channels(sizes)
+    channels = _plan_channels(sizes, focused=[layer.name == focus for layer in layers])
 
-    def plan(cap: int) -> list[ActivationPlan | None]:
-        return [
-            _plan_activation(layer, size, cap, channels=shown, samples=tuple(samples))
-            if size
-            else None
-            for layer, size, shown in zip(layers, sizes, channels, strict=True)
-        ]
+    def plan(index: int, cap: int) -> ActivationPlan | None:
+        size = sizes[index]
+        if not size:
+            return None
+        return _plan_activation(
+            layers[index], size, cap, channels=channels[index], samples=tuple(samples)
+        )
 
-    def total(cap: int) -> int:
-        return sum(_map_bytes(found) for found in plan(cap) if found is not None)
+    def nbytes(_: int, found: ActivationPlan | None) -> int:
+        return 0 if found is None else _map_bytes(found)
 
-    return plan(largest(MAP_BYTES, lambda cap: total(cap) <= MAP_BYTES))
+    return _share(layers, plan, nbytes, limit=MAP_BYTES, focus=focus)
 
 
 def _map_bytes(plan: ActivationPlan) -> int:
@@ -219,15 +252,22 @@ def max_rows(columns: int) -> int:
     return max(2, min(1024, SCALAR_BYTES // (8 * max(1, columns))))
 
 
-def _plan_channels(sizes: Sequence[tuple[int, ...] | None]) -> list[int]:
+def _plan_channels(
+    sizes: Sequence[tuple[int, ...] | None], *, focused: Sequence[bool]
+) -> list[int]:
     counts = [size[0] if size else 0 for size in sizes]
 
+    def shown(most: int) -> list[int]:
+        return [
+            min(count, MAX_CHANNELS if first else most)
+            for count, first in zip(counts, focused, strict=True)
+        ]
+
     def fits(most: int) -> bool:
-        shown = [min(count, most) for count in counts]
+        chosen = shown(most)
         return (
-            4 * sum(count * count for count in shown) <= CORRELATION_BYTES
-            and _CHANNEL_BYTES * sum(shown) <= HISTOGRAM_BYTES
+            4 * sum(count * count for count in chosen) <= CORRELATION_BYTES
+            and _CHANNEL_BYTES * sum(chosen) <= HISTOGRAM_BYTES
         )
 
-    most = largest(MAX_CHANNELS, fits)
-    return [min(count, most) for count in counts]
+    return shown(largest(MAX_CHANNELS, fits))

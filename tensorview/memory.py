@@ -53,23 +53,39 @@ class Memory:
         self._table = _Table()
 
     def remember(
-        self, step: int, result: CaptureResult, *, logged: Mapping[str, float] | None = None
+        self,
+        step: int,
+        result: CaptureResult,
+        *,
+        logged: Mapping[str, float] | None = None,
+        focus: str = "",
     ) -> Snapshot:
-        """Add one capture.
+        """Add one capture; of a step that was captured before, it takes the former one's place.
 
         Args:
             step: optimizer steps done.
             result: what was found.
             logged: scalars of the user's. ``"loss"`` colours the trajectories; ``"step"`` is
-                taken by ours.
+                taken by ours. What a former capture of this step knew of them is kept.
+            focus: name of the layer that is to be shown alone, "" for all.
 
         Returns:
             The snapshot; it shares no memory with what is remembered.
         """
-        logged = dict(logged or {})
+        row = {
+            **(logged or {}),
+            **{
+                f"{found.name}/{quantity}": value
+                for found in result.layers
+                for quantity, value in found.scalars.items()
+            },
+            "step": float(step),
+        }
+        for name, value in self._take_back(step).items():
+            if np.isnan(row.get(name, np.nan)):
+                row[name] = value
         capture, self._count = self._count, self._count + 1
-        row = [capture, step, logged.get("loss", np.nan)]
-        self._path = np.concatenate([self._path, [row]])
+        self._path = np.concatenate([self._path, [[capture, step, row.get("loss", np.nan)]]])
         kept = thin(self._path[:, 0].astype(np.int64), limit=self._limit)
         earlier = len(self._path) - 1
         self._path = self._path[kept]
@@ -80,12 +96,7 @@ class Memory:
                 known = _LayerMemory(found, titles=self._titles.get(found.name, ()), past=earlier)
                 self._layers[found.name] = known
             layers.append(known.remember(found, kept=kept, settings=self._settings))
-        scalars = logged | {
-            f"{found.name}/{quantity}": value
-            for found in result.layers
-            for quantity, value in found.scalars.items()
-        }
-        self._table.add(capture, scalars | {"step": float(step)})
+        self._table.add(capture, row)
         return Snapshot(
             step=step,
             capture=capture,
@@ -96,7 +107,17 @@ class Memory:
             trajectory_steps=self._path[:, 1].astype(np.int64),
             trajectory_losses=self._path[:, 2].copy(),
             scalars=self._table.columns(),
+            focus=focus,
         )
+
+    def _take_back(self, step: int) -> dict[str, float]:
+        """Forget the last capture if it was of *step*, and return its row of the table."""
+        if not len(self._path) or self._path[-1, 1] != step:
+            return {}
+        self._path = self._path[:-1]
+        for layer in self._layers.values():
+            layer.take_back()
+        return self._table.take_back()
 
 
 class _LayerMemory:
@@ -111,6 +132,10 @@ class _LayerMemory:
         self._extents: dict[str, NDArray[np.float64]] = {}
         self._weight_range: float | None = None
         self._map_range: tuple[float, float] | None = None
+
+    def take_back(self) -> None:
+        """Forget the last point."""
+        self._sketches, self._chosen = self._sketches[:-1], self._chosen[:-1]
 
     def fits(self, found: LayerCapture) -> bool:
         """Whether the layer still is what it was; pruning makes another of it."""
@@ -180,6 +205,13 @@ class _Table:
         self._captures = self._captures[kept]
         for name, values in self._columns.items():
             self._columns[name] = np.append(values, row.get(name, np.nan))[kept]
+
+    def take_back(self) -> dict[str, float]:
+        """Forget the last row, and return what was in it."""
+        row = {name: float(values[-1]) for name, values in self._columns.items()}
+        self._captures = self._captures[:-1]
+        self._columns = {name: values[:-1] for name, values in self._columns.items()}
+        return row
 
     def columns(self) -> dict[str, NDArray[np.float64]]:
         return {name: values.copy() for name, values in self._columns.items()}

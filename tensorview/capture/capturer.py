@@ -64,6 +64,7 @@ class Capturer:
     Attributes:
         layers: watched, in the model's own order.
         axes: layer name -> triples of weight indices whose path is shown.
+        focused: the layer that has the bounds first, "" for none.
 
     Raises:
         ConfigurationError: layers, trajectory axes or samples of a given probe that are not there,
@@ -76,10 +77,11 @@ class Capturer:
         self._settings = settings
         with evaluating(model):
             self.layers = select_layers(model, settings.layers)
-            itemsizes = [read_weight(layer).element_size() for layer in self.layers]
+            self._itemsizes = [read_weight(layer).element_size() for layer in self.layers]
         shapes = {layer.name: layer.weight_shape for layer in self.layers}
+        self.focused = ""
         self.axes = parse_axes(settings.trajectory_axes, shapes=shapes)
-        self._weight_plans = plan_weights(self.layers, itemsizes=itemsizes)
+        self._weight_plans = plan_weights(self.layers, itemsizes=self._itemsizes)
         self._pool = PinnedPool()
         self._said: set[str] = set()
         self._outer: weakref.ref[nn.Module] | None = None
@@ -140,6 +142,26 @@ class Capturer:
             self.attach_to_batch()
         elif self._probe is None and self._wants_activations:
             self._tap = FirstCall(model, receive=self._take_probe)
+
+    def focus(self, layer: str) -> None:
+        """From now on give *layer* the snapshot's bounds first, "" to share them out alike.
+
+        In batch mode to be called before `attach_to_batch`: what was measured stays as it was
+        planned.
+        """
+        if layer != self.focused:
+            self.focused = layer
+            self._weight_plans = plan_weights(self.layers, itemsizes=self._itemsizes, focus=layer)
+            self._measurement.focus(layer)
+
+    @property
+    def lacks_batch(self) -> bool:
+        """Whether activations come from the training's batches, and none was measured just now."""
+        return (
+            self._settings.activations == "batch"
+            and self._wants_activations
+            and not (self._batch is not None and self._batch.running)
+        )
 
     def attach_to_batch(self) -> None:
         """Measure the next training pass, for the capture that follows it."""

@@ -64,6 +64,15 @@ class Measurement:
         self._variant = variant
         self._samples = samples
         self._chunk: int | None = None
+        self._sizes: list[tuple[int, ...] | None] = []
+        self._shown_samples: list[int] = []
+        self._focus = ""
+
+    def focus(self, layer: str) -> None:
+        """From now on give *layer* the bounds first, "" to share them out alike."""
+        self._focus = layer
+        if self.plans:
+            self._plan()
 
     def inspect(self, probe: Probe) -> None:
         """Run the probe once to learn the shapes, and share out what activations may take.
@@ -83,8 +92,14 @@ class Measurement:
 
         with probing(self._model) as self.lost:
             self._in_chunks(probe.size, first_chunk)
-        wanted = [sample for sample in self._samples if sample < probe.size]
-        self.plans = plan_activations(self._layers, sizes=sizes, samples=wanted)
+        self._sizes = sizes
+        self._shown_samples = [sample for sample in self._samples if sample < probe.size]
+        self._plan()
+
+    def _plan(self) -> None:
+        self.plans = plan_activations(
+            self._layers, sizes=self._sizes, samples=self._shown_samples, focus=self._focus
+        )
 
     def measure(self, probe: Probe) -> dict[int, RunningActivations]:
         """Run the probe and return what it shows, by layer index.

@@ -67,7 +67,9 @@ class Tail:
         self._max_line_bytes = max_line_bytes
         self._stream: BinaryIO | None = None
         self._known: tuple[int, int] | None = None
-        self._start_anew()
+        self._offset = 0
+        self._rest = b""
+        self._skipping = False
         self._open()
         if from_end and self._stream is not None:
             self._offset = os.fstat(self._stream.fileno()).st_size
