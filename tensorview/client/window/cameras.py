@@ -1,0 +1,82 @@
+"""Where a view's camera stands, so that all is seen and the margins stay free."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from tensorview.worker.pictures.scene import Eye, box_corners
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+CAMERA = (
+    "CameraPosition",
+    "CameraFocalPoint",
+    "CameraViewUp",
+    "CameraParallelScale",
+    "CenterOfRotation",
+)
+"""What is set of a camera, and what tells whether the user has moved it."""
+LEAST_ROOM = 0.3
+"""Share of a view that is left to what it shows, however small the view."""
+
+
+class Margins(NamedTuple):
+    """What is kept free around the data, in pixels."""
+
+    left: float
+    right: float
+    bottom: float
+    top: float
+
+
+def fitted(
+    bounds: Sequence[float], *, eye: Eye, size: tuple[int, int], margins: Margins
+) -> dict[str, Any]:
+    """Return the properties of a parallel camera that shows a box as large as fits.
+
+    Args:
+        bounds: of the box, ``x0 x1 y0 y1 z0 z1``.
+        eye: where from.
+        size: of the view, in pixels.
+        margins: what is to stay free.
+    """
+    axes, corners = eye.axes(), box_corners(bounds)
+    across = corners @ axes[:2].T
+    low, high = across.min(axis=0), across.max(axis=0)
+    room = np.maximum(
+        np.array(size) - [margins.left + margins.right, margins.bottom + margins.top],
+        LEAST_ROOM * np.array(size),
+    )
+    pixel = float(max(np.max((high - low) / room), 1e-9))
+    shift = np.array([margins.left - margins.right, margins.bottom - margins.top]) / 2
+    middle = (low + high) / 2 - shift * pixel
+    depths = corners @ axes[2]
+    focal = middle @ axes[:2] + depths.mean() * axes[2]
+    away = float(np.ptp(depths)) + float(np.max(high - low))
+    return {
+        "CameraPosition": (focal + away * axes[2]).tolist(),
+        "CameraFocalPoint": focal.tolist(),
+        "CameraViewUp": axes[1].tolist(),
+        "CameraParallelScale": size[1] / 2 * pixel,
+        "CenterOfRotation": corners.mean(axis=0).tolist(),
+    }
+
+
+def pixel_size(view: Any) -> float:
+    """Return how much of the world a pixel of a view covers."""
+    return 2 * float(view.CameraParallelScale) / max(1, int(view.ViewSize[1]))
+
+
+def upwards(view: Any) -> NDArray[Any]:
+    """Return the world's direction that is up on the screen, shape ``(3,)``."""
+    up = np.array(view.CameraViewUp, float)
+    towards = np.array(view.CameraPosition, float) - np.array(view.CameraFocalPoint, float)
+    towards /= np.linalg.norm(towards) or 1.0
+    up -= (up @ towards) * towards
+    result: NDArray[Any] = up / (np.linalg.norm(up) or 1.0)
+    return result
