@@ -24,22 +24,23 @@ trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT # after pytest, which heard it too, has ended what it started
 
 make_root() { # SUITE ROOT
-  local needs="paraview python3-paraview" mirror
+  local mirror
   mirror=$(apt-get indextargets --format '$(REPO_URI)' \
     "Created-By: Packages" "Origin: Debian" "Label: Debian" | head -n 1)
   if ! command -v debootstrap >/dev/null || [ -z "$mirror" ]; then
     echo "A root of Debian $1 needs debootstrap, and a mirror of Debian in apt's sources." >&2
     exit 1
   fi
+  echo "Making a root of Debian $1 in $2"
   rm -rf --one-file-system "$2"
   mkdir -p "$2"
-  debootstrap --variant=minbase "$1" "$2" "$mirror"
+  debootstrap --variant=minbase "$1" "$2" "$mirror" >/dev/null
   printf '#!/bin/sh\nexit 101\n' >"$2/usr/sbin/policy-rc.d" # start no daemon
   chmod 755 "$2/usr/sbin/policy-rc.d"
   cp /etc/hosts "$2/etc/hosts"
   mount --bind /proc "$2/proc"
   DEBIAN_FRONTEND=noninteractive chroot "$2" \
-    apt-get install --quiet --yes --no-install-recommends $needs
+    apt-get install -qq -y --no-install-recommends paraview python3-paraview >/dev/null
   umount "$2/proc"
   chroot "$2" apt-get clean
   touch "$2/.ready"
