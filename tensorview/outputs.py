@@ -15,6 +15,7 @@ from tensorview.client.paraview import INSTALL_HINT, ParaView, find_paraview, fi
 from tensorview.errors import ParaViewError, TransportError, UnwritableRunError
 from tensorview.run import Run
 from tensorview.sockets import viewer_listens
+from tensorview.status import SinkStatus
 from tensorview.supervisor import WorkerCommand, WorkerHandle
 
 if TYPE_CHECKING:
@@ -111,6 +112,27 @@ class Outputs:
         self._look_for_viewer()
         for worker in self.workers.values():
             worker.publish(snapshot)
+
+    def idle(self, snapshot: Snapshot | None) -> None:
+        """Keep viewers served while training stands still; one that comes gets *snapshot*."""
+        known = set(self.workers)
+        self._look_for_viewer()
+        for name in self.workers.keys() - known:
+            if snapshot is not None:
+                self.workers[name].publish(snapshot)
+        self.poll()
+
+    def status(self) -> dict[str, SinkStatus]:
+        """Say how each worker does, by sink name."""
+        return {
+            name: SinkStatus(
+                state=worker.state,
+                delivered=worker.delivered,
+                dropped=worker.dropped,
+                fault=worker.last_fault,
+            )
+            for name, worker in self.workers.items()
+        }
 
     def poll(self) -> None:
         """Take note of what the workers said."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensorview.errors import ConfigurationError
 from tensorview.snapshot import VIEWS
+from tensorview.steering.commands import PERMISSIONS, near_matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -56,6 +57,7 @@ class Settings:
     linkage: str
     correlation: str
     name: str
+    allow: tuple[str, ...]
     strict: bool
 
 
@@ -78,6 +80,7 @@ def check_settings(  # one argument a keyword of watch
     linkage: str,
     correlation: str,
     name: str,
+    allow: Collection[str],
     strict: bool,
 ) -> Settings:
     """Return the validated settings.
@@ -127,8 +130,29 @@ def check_settings(  # one argument a keyword of watch
         linkage=_one_of("linkage", linkage, ("complete", "transitive")),
         correlation=_one_of("correlation", correlation, ("position", "batch_sum")),
         name=name,
+        allow=_allowed(allow),
         strict=bool(strict),
     )
+
+
+def first_optimizer(optimizer: Any) -> Any:
+    """Return the optimizer whose steps count: the given one, of several the first, None for none.
+
+    Raises:
+        ConfigurationError: one of them is no `torch.optim.Optimizer`.
+    """
+    if optimizer is None:
+        return None
+    found = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
+    for item in found:
+        # A wrapper that never ran Optimizer.__init__ has the methods, but no hooks to call.
+        if not hasattr(item, "_optimizer_step_post_hooks"):
+            raise ConfigurationError(
+                f"optimizer={type(item).__name__} cannot be used: expected a torch.optim.Optimizer "
+                f"or a list of them. Of a wrapper give the optimizer inside, or leave it out and "
+                f"call watcher.step() after each step."
+            )
+    return found[0] if found else None
 
 
 def parse_live(live: Any, *, wanted: bool) -> LiveTarget | None:
@@ -183,6 +207,15 @@ def _subset(keyword: str, values: Any, allowed: tuple[str, ...]) -> tuple[str, .
             f"{keyword}={given!r} cannot be used: {unknown[0]!r} is none of {', '.join(allowed)}."
         )
     return tuple(value for value in allowed if value in given)
+
+
+def _allowed(allow: Any) -> tuple[str, ...]:
+    given = (allow,) if isinstance(allow, str) else tuple(_items("allow", allow))
+    for value in given:
+        if value not in PERMISSIONS:
+            hint = near_matches(str(value), PERMISSIONS)
+            raise ConfigurationError(f"allow={given!r} cannot be used. {value!r} is none. {hint}")
+    return tuple(value for value in PERMISSIONS if value in given)
 
 
 def _items(keyword: str, values: Any) -> list[Any]:

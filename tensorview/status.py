@@ -25,6 +25,10 @@ class Status:
 
     Attributes:
         step: optimizer steps counted.
+        state: ``"running"``, ``"paused"`` by a command, or ``"closed"``.
+        every: steps between captures, as it is now.
+        focus: name of the layer that is shown alone, "" for all.
+        should_stop: whether a command asked for the end of the training.
         captures: snapshots taken.
         dropped: captures that a sink did not get, summed over sinks.
         reduced: one sentence a layer that is not shown in full.
@@ -36,6 +40,10 @@ class Status:
     """
 
     step: int
+    state: str
+    every: int
+    focus: str
+    should_stop: bool
     captures: int
     dropped: int
     reduced: tuple[str, ...]
@@ -47,11 +55,17 @@ class Status:
 
     def __str__(self) -> str:
         """Lay it out for a person, a line each."""
+        steering = f"{self.state}, every {self.every} steps"
+        if self.focus:
+            steering += f", focus on {self.focus}"
+        if self.should_stop:
+            steering += ", asked to stop"
         lines = [
             (
                 f"step {self.step}, {self.captures} captures, {self.dropped} dropped, "
                 f"{self.cost:.1%} of the wall time"
             ),
+            steering,
             f"files: {self.run_dir or 'none'}",
         ]
         for name, sink in self.sinks.items():

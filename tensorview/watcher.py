@@ -8,20 +8,23 @@ import logging
 import os
 import time
 import weakref
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from tensorview import capture
-from tensorview.capture.logged import LoggedScalars, PendingScalars
 from tensorview.capture.stand_in import stand_in_for
 from tensorview.capture.uncompiled import uncompiled
+from tensorview.captures import Captures
 from tensorview.errors import ConfigurationError
+from tensorview.guard import Guard
 from tensorview.memory import Memory
 from tensorview.outputs import Outputs, find_live, make_run
-from tensorview.settings import Settings, check_settings
-from tensorview.status import SinkStatus, Status
+from tensorview.settings import Settings, check_settings, first_optimizer
+from tensorview.status import Status
+from tensorview.steering.commands import ALLOWED_BY_DEFAULT
+from tensorview.steering.effects import Controls, Effects
+from tensorview.steering.listener import Listener
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -57,6 +60,7 @@ def watch(  # a keyword each, all optional
     linkage: str = "complete",
     correlation: str = "position",
     name: str | None = None,
+    allow: Collection[str] = ALLOWED_BY_DEFAULT,
     strict: bool = False,
 ) -> Watcher:
     """Show what happens inside *model* while it trains.
@@ -93,6 +97,9 @@ def watch(  # a keyword each, all optional
         correlation: ``"position"``: over samples and positions; ``"batch_sum"``: over the maps
             summed over the batch, as in the paper.
         name: shown in clients. Default: the model's class.
+        allow: commands that clients may send while it trains: capture, every, focus, select, and on
+            request pause, stop, learning_rate, prune; empty for none. They come through the run
+            directory; without one there are none.
         strict: raise our own faults instead of counting them.
 
     Returns:
@@ -128,29 +135,20 @@ def watch(  # a keyword each, all optional
         linkage=linkage,
         correlation=correlation,
         name=type(eager).__name__ if name is None else name,
+        allow=allow,
         strict=strict,
     )
-    optimizers = [] if optimizer is None else _as_list(optimizer)
-    return Watcher(model, optimizers[0] if optimizers else None, settings=settings)
-
-
-def _as_list(optimizer: Optimizer | Sequence[Optimizer]) -> list[Optimizer]:
-    found = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
-    for item in found:
-        # A wrapper that never ran Optimizer.__init__ has the methods, but no hooks to call.
-        if not hasattr(item, "_optimizer_step_post_hooks"):
-            raise ConfigurationError(
-                f"optimizer={type(item).__name__} cannot be used: expected a torch.optim.Optimizer "
-                f"or a list of them. Of a wrapper give the optimizer inside, or leave it out and "
-                f"call watcher.step() after each step."
-            )
-    return found  # type: ignore[return-value]  # each was checked
+    return Watcher(model, first_optimizer(optimizer), settings=settings)
 
 
 class Watcher:
     """Captures one model's training. Made by `watch`.
 
     Holds model and optimizer weakly: they live as long as they would without us.
+
+    Attributes:
+        settings: the keywords of `watch`.
+        active: whether this process captures; in distributed training the first one does.
     """
 
     def __init__(
@@ -160,22 +158,27 @@ class Watcher:
         eager = capture.unwrap(model)
         self._pid = os.getpid()
         self._step = 0
-        self._captured_step = -1
-        self._pending: _Pending | None = None
-        self._logged = LoggedScalars()
-        self._before: capture.Sketches | None = None
-        self._snapshot: Snapshot | None = None
-        self._captures = 0
-        self._faults: dict[str, int] = {}
-        self._started = self._cost_seconds = 0.0
+        self._started = 0.0
         self._closed = False
+        self._guard = Guard(strict=settings.strict)
         self._reduced: tuple[str, ...] = ()
         self._capturer = capture.Capturer(stand_in_for(eager), settings=settings)
         self._memory = Memory(self._capturer.layers, settings=settings)
+        self._controls = Controls(every=settings.every)
+        self._captures = Captures(
+            self._capturer, memory=self._memory, controls=self._controls, publish=self._publish
+        )
+        self._effects = Effects(
+            self._controls,
+            filters={layer.name: layer.out for layer in self._capturer.layers},
+            optimizer=optimizer,
+            capture=lambda again: self._captures.take_on_request(self._step, again=again),
+        )
         self._run: Run | None = None
         self._outputs: Outputs | None = None
+        self._listener: Listener | None = None
         self._cleanup = contextlib.ExitStack()
-        self.active = _is_first_rank()
+        self.active = capture.is_first_rank()
         former = _watchers.get(id(eager))
         if former is not None:  # a notebook that runs its cell again
             former.close()
@@ -211,6 +214,15 @@ class Watcher:
             pipeline=self.settings.pipeline,
             paraview=paraview,
         )
+        if self._run is not None:
+            self._listener = Listener(
+                self._run,
+                allow=self.settings.allow,
+                controls=self._controls,
+                effects=self._effects,
+                guard=self._guard,
+            )
+            self._cleanup.callback(self._listener.close)
 
     @property
     def may_show_live(self) -> bool:
@@ -245,36 +257,55 @@ class Watcher:
     def log(self, **scalars: float | Tensor) -> None:
         """Attach numbers to the next capture. Tensors are read only then."""
         for name, value in scalars.items():
-            self._logged.add(name, value)
+            self._captures.logged.add(name, value)
+
+    def focus(self, layer: str | None) -> None:
+        """Show *layer* alone and as fully as can be, None for all, from the next step on.
+
+        Raises:
+            ConfigurationError: there is no such layer.
+        """
+        self._effects.set_focus(layer)
+        # The next step's training batch may have passed already.
+        self._controls.capture_at = self._step + (2 if self._capturer.takes_batches else 1)
+
+    @property
+    def should_stop(self) -> bool:
+        """Whether a command asked for the end of the training; obeying is the user's loop's."""
+        return self._controls.should_stop
+
+    @property
+    def selected(self) -> dict[str, tuple[int, ...]]:
+        """Filters that were picked in a client, by layer."""
+        return dict(self._controls.selected)
 
     def snapshot(self) -> Snapshot | None:
         """Return the newest snapshot, None before the first capture."""
-        return self._snapshot
+        return self._captures.newest
 
     def status(self) -> Status:
         """Say what was done so far."""
-        workers = self._outputs.workers if self._outputs else {}
         if self._outputs and not self._closed:
             self._outputs.poll()
-        sinks = {
-            name: SinkStatus(
-                state=worker.state,
-                delivered=worker.delivered,
-                dropped=worker.dropped,
-                fault=worker.last_fault,
-            )
-            for name, worker in workers.items()
-        }
+        sinks = self._outputs.status() if self._outputs else {}
         wall = time.perf_counter() - self._started if self._started else 0.0
+        state = "closed" if self._closed else "running"
+        if self._listener is not None:
+            wall -= self._listener.paused_seconds
+            state = "paused" if self._listener.paused else state
         return Status(
             step=self._step,
-            captures=self._captures,
+            state=state,
+            every=self._controls.every,
+            focus=self._controls.focus,
+            should_stop=self._controls.should_stop,
+            captures=self._captures.count,
             dropped=sum(sink.dropped for sink in sinks.values()),
             reduced=self._reduced if self._closed else self._capturer.reduced,
             sinks=sinks,
-            faults=sum(self._faults.values()),
-            last_fault=next(reversed(self._faults), ""),
-            cost=self._cost_seconds / wall if wall else 0.0,
+            faults=sum(self._guard.faults.values()),
+            last_fault=next(reversed(self._guard.faults), ""),
+            cost=self._guard.seconds / wall if wall > 0.0 else 0.0,
             run_dir=self._run.path if self._run else None,
         )
 
@@ -287,16 +318,17 @@ class Watcher:
             return
         self._closed = True
         try:
-            if self._step > 0 and self._captured_step != self._step:
-                self._guarded(self._capture_now)
-            self._guarded(self._wait_for_pending)
+            if self._step > 0 and self._captures.last_step != self._step:
+                self._guard.do(self._capture, step=self._step)
+            self._guard.do(self._captures.wait, step=self._step)
         finally:
             self._cleanup.close()
             self._reduced = self._capturer.reduced
             # They hold the model's parameters, which nobody may need any more.
-            del self._capturer, self._before
+            self._captures.let_go()
+            del self._capturer
             if self._outputs is not None:
-                self._guarded(self._outputs.close)
+                self._guard.do(self._outputs.close, step=self._step)
 
     def __enter__(self) -> Watcher:  # noqa: PYI034  # typing.Self needs Python 3.11
         """Return itself; the end of the block closes it."""
@@ -307,14 +339,17 @@ class Watcher:
         self.close()
 
     def _is_due(self, step: int) -> bool:
-        return step == 1 or step % self.settings.every == 0
+        controls = self._controls
+        return (
+            step == 1
+            or step % controls.every == 0
+            or step in (controls.capture_at, controls.break_at)
+        )
 
     def _before_step(self) -> None:
-        if not self._closed and self._is_due(self._step + 1):
-            self._guarded(self._sketch_weights)
-
-    def _sketch_weights(self) -> None:
-        self._before = self._capturer.sketch_weights()
+        step = self._step + 1
+        if not self._closed and self._is_due(step):
+            self._guard.do(lambda: self._captures.sketch_weights(step), step=step)
 
     def _after_step(self) -> None:
         if self._closed or not self.active or self._pid != os.getpid():
@@ -322,70 +357,32 @@ class Watcher:
         self._step += 1
         if self._started == 0.0:
             self._started = time.perf_counter()
-        if self._pending is not None:
-            self._guarded(self._finish_if_ready)
-        if self._is_due(self._step):
-            self._guarded(self._capture_now)
-        if self.settings.activations == "batch" and self._is_due(self._step + 1):
-            self._guarded(self._capturer.attach_to_batch)
+        if self._captures.pending is not None:
+            self._guard.do(self._captures.finish_if_ready, step=self._step)
+        due = self._is_due(self._step)
+        if self._listener is not None and self._listener.is_due(self._step):
+            self._listener.look(self._step, idle=self._idle)
+            if self._closed:
+                return
+        if due and self._captures.last_step != self._step:
+            self._guard.do(self._capture, step=self._step)
+        if self._capturer.takes_batches and self._is_due(self._step + 1):
+            self._guard.do(self._captures.attach_to_batch, step=self._step)
 
-    def _guarded(self, action: Callable[[], None]) -> None:
-        """Do *action*; a fault of ours is logged once and counted, and never reaches the loop."""
-        started = time.perf_counter()
-        try:
-            action()
-        except Exception as error:
-            if self.settings.strict:
-                raise
-            text = f"{type(error).__name__}: {error}"
-            if text not in self._faults:
-                log.error("tensorview skipped a capture at step %d: %s", self._step, text)
-            self._faults[text] = self._faults.pop(text, 0) + 1
-        finally:
-            self._cost_seconds += time.perf_counter() - started
+    def _capture(self) -> None:
+        self._captures.take(self._step)
 
-    def _capture_now(self) -> None:
-        self._wait_for_pending()
-        logged = self._logged.begin()
-        before, self._before = self._before, None
-        self._captured_step = self._step
-        result = self._capturer.begin(before=before)
-        self._pending = _Pending(step=self._step, logged=logged, result=result)
-        self._finish_if_ready()
-
-    def _finish_if_ready(self) -> None:
-        pending = self._pending
-        if pending is not None and pending.result.ready() and pending.logged.ready():
-            self._finish(pending)
-
-    def _wait_for_pending(self) -> None:
-        """The one place that waits for the device: captures overtaking each other, and the end."""
-        if self._pending is not None:
-            self._finish(self._pending)
-
-    def _finish(self, pending: _Pending) -> None:
-        self._pending = None
-        logged, result = pending.logged.finish(), pending.result.finish()
-        self._snapshot = self._memory.remember(pending.step, result, logged=logged)
-        self._captures += 1
+    def _idle(self) -> None:
+        """While training is paused: show where it stands, and serve who looks at it."""
+        if self._captures.last_step != self._step and not self._capturer.lacks_batch:
+            self._capture()
+        self._captures.finish_if_ready()
         if self._outputs is not None:
-            self._outputs.publish(self._snapshot)
+            self._outputs.idle(self._captures.newest)
 
-
-@dataclass(frozen=True, kw_only=True)
-class _Pending:
-    """A capture whose numbers are still on their way from the device."""
-
-    step: int
-    logged: PendingScalars
-    result: capture.PendingCapture
-
-
-def _is_first_rank() -> bool:
-    """In distributed training only rank 0 captures."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        return torch.distributed.get_rank() == 0
-    return os.environ.get("RANK", "0") == "0"
+    def _publish(self, snapshot: Snapshot) -> None:
+        if self._outputs is not None:
+            self._outputs.publish(snapshot)
 
 
 _watchers: dict[int, Watcher] = {}

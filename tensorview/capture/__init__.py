@@ -5,7 +5,16 @@ The only part of tensorview, beside `tensorview.watch`, `tensorview.analysis` an
 """
 
 from tensorview.capture.capturer import Capturer, PendingCapture, Sketches
+from tensorview.capture.first_rank import is_first_rank
 from tensorview.capture.layers import unwrap
 from tensorview.capture.result import CaptureResult, LayerCapture
 
-__all__ = ["CaptureResult", "Capturer", "LayerCapture", "PendingCapture", "Sketches", "unwrap"]
+__all__ = [
+    "CaptureResult",
+    "Capturer",
+    "LayerCapture",
+    "PendingCapture",
+    "Sketches",
+    "is_first_rank",
+    "unwrap",
+]

@@ -155,10 +155,15 @@ class Capturer:
             self._measurement.focus(layer)
 
     @property
+    def takes_batches(self) -> bool:
+        """Whether activations come from the training's batches."""
+        return self._settings.activations == "batch"
+
+    @property
     def lacks_batch(self) -> bool:
         """Whether activations come from the training's batches, and none was measured just now."""
         return (
-            self._settings.activations == "batch"
+            self.takes_batches
             and self._wants_activations
             and not (self._batch is not None and self._batch.running)
         )

@@ -23,7 +23,7 @@ from tensorview.steering.commands import (
 from tensorview.steering.lines import Tail, append_line
 
 POLL_SECONDS = 0.05
-MAX_ANSWER_BYTES = 2 * MAX_LINE_BYTES
+MAX_ANSWER_BYTES = 8 * MAX_LINE_BYTES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -174,17 +174,17 @@ def check_arguments(command: str, arguments: dict[str, Any]) -> dict[str, Any]:
     """
     if command not in _KINDS:
         raise ConfigurationError(
-            f"There is no command {_shortened(command)}. {near_matches(command, COMMANDS)}"
+            f"There is no command {shortened(command)}. {near_matches(command, COMMANDS)}"
         )
     kind = _KINDS[command]
     for name, value in arguments.items():
         if name not in kind.parameters:
             takes = f"expected {' or '.join(kind.parameters)}" if kind.parameters else "it has none"
-            raise ConfigurationError(f"{command} takes no argument {_shortened(name)}: {takes}.")
+            raise ConfigurationError(f"{command} takes no argument {shortened(name)}: {takes}.")
         parameter = kind.parameters[name]
         if not parameter.accepts(value):
             raise ConfigurationError(
-                f"{command} cannot take {name}={_shortened(value)}: expected {parameter.expected}."
+                f"{command} cannot take {name}={shortened(value)}: expected {parameter.expected}."
             )
     if kind.choice:
         if len(arguments) != 1:
@@ -241,6 +241,7 @@ def near_matches(name: str, known: Collection[str]) -> str:
     return f"Expected one of {', '.join(list(known)[:10])}{', ...' * (len(known) > 10)}."
 
 
-def _shortened(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """Return the repr of what a client sent, short enough for a message."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

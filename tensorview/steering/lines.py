@@ -22,7 +22,8 @@ ENOUGH_LINES = 256
 def append_line(folder: Path, name: str, line: bytes) -> None:
     """Append *line*, which ends in a line break, in one write; make the file where there is none.
 
-    What an interrupted writer left half written before it is closed by a line break.
+    What an interrupted writer left half written before it is closed by a line break. An empty
+    *line* does just that.
 
     Raises:
         OSError: it is not a plain file, or there is no room; nothing waits.
@@ -51,6 +52,7 @@ class Tail:
         name: of the file; missing ones may come later.
         max_line_bytes: longer lines are passed over.
         from_end: leave out what the file holds now.
+        owner: user id that the file must have, None for any.
 
     Attributes:
         passed_over: lines that were too long, or no JSON object at first sight.
@@ -58,13 +60,22 @@ class Tail:
         problem: why the file cannot be read, "" where it can or is not there.
     """
 
-    def __init__(self, folder: Path, name: str, *, max_line_bytes: int, from_end: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        max_line_bytes: int,
+        from_end: bool,
+        owner: int | None = None,
+    ) -> None:
         self.passed_over = 0
         self.total = 0
         self.problem = ""
         self._folder = folder
         self._name = name
         self._max_line_bytes = max_line_bytes
+        self._owner = owner
         self._stream: BinaryIO | None = None
         self._known: tuple[int, int] | None = None
         self._offset = 0
@@ -116,6 +127,9 @@ class Tail:
         self._known = status.st_dev, status.st_ino
         self.close()
         self._start_anew()
+        if self._owner not in (None, status.st_uid):
+            self.problem = "it belongs to somebody else"
+            return
         try:
             self._stream = open_inside(self._folder, self._name, limit=2**63)
             self.problem = ""

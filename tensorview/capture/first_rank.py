@@ -1,0 +1,14 @@
+"""Which of the processes of a distributed training captures."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+
+def is_first_rank() -> bool:
+    """Whether this process is rank 0, the only one that captures; also where there is but one."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_rank() == 0
+    return os.environ.get("RANK", "0") == "0"

@@ -1,0 +1,158 @@
+"""What each command does to a training. Nothing here but `learning_rate` changes what it computes.
+
+The step hook calls them; none waits.
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from tensorview.errors import ConfigurationError
+from tensorview.steering.commands import near_matches, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+
+@dataclass(kw_only=True, eq=False)
+class Controls:
+    """What may be changed of a training that is watched.
+
+    Attributes:
+        every: steps between captures.
+        capture_at: a step that is captured beside those, 0 for none.
+        break_at: the next step that training pauses at, and that is captured, 0 for none.
+        focus: name of the layer that is shown alone, "" for all.
+        should_stop: the user's loop is asked to end.
+        selected: by layer, filters that were picked in a client.
+    """
+
+    every: int
+    capture_at: int = 0
+    break_at: int = 0
+    focus: str = ""
+    should_stop: bool = False
+    selected: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+class Effects:
+    """Does what commands ask for, and says in a sentence what it did.
+
+    Args:
+        controls: changed here, obeyed by the watcher.
+        filters: by layer, how many it has.
+        optimizer: whose learning rate can be set; held weakly.
+        capture: captures the present step and says so; True captures it again if it was.
+    """
+
+    def __init__(
+        self,
+        controls: Controls,
+        *,
+        filters: Mapping[str, int],
+        optimizer: Any,
+        capture: Callable[[bool], str],
+    ) -> None:
+        self._controls = controls
+        self._filters = filters
+        self._optimizer = weakref.ref(optimizer) if optimizer is not None else None
+        self._capture = capture
+
+    def apply(self, command: str, arguments: dict[str, Any]) -> str:
+        """Do what *command* says; pauses are the listener's.
+
+        Args:
+            command: one of `tensorview.steering.COMMANDS`, but neither pause nor resume.
+            arguments: of it, checked.
+
+        Raises:
+            ConfigurationError: it cannot be done, in one sentence.
+        """
+        effect: Callable[..., str] = getattr(self, command)
+        return effect(**arguments)
+
+    def capture(self) -> str:
+        """Capture the present step unless it is captured already."""
+        return self._capture(False)
+
+    def every(self, *, steps: int = 1, factor: float | None = None) -> str:
+        """Capture every *steps* steps, or *factor* times as many as now."""
+        if factor is not None:
+            steps = max(1, round(self._controls.every * factor))
+        self._controls.every = steps
+        return f"Every {steps} steps are captured from now on."
+
+    def focus(self, *, layer: str | None) -> str:
+        """Show *layer* alone, None for all, from a capture of the present step on."""
+        self.set_focus(layer)
+        shown = f"{layer} is in focus" if layer else "No layer is in focus"
+        return f"{shown}. {self._capture(True)}"
+
+    def set_focus(self, layer: str | None) -> None:
+        """Show *layer* alone from the next capture on, None for all.
+
+        Raises:
+            ConfigurationError: there is no such layer.
+        """
+        if layer:
+            self._check_layer(layer)
+        self._controls.focus = layer or ""
+
+    def select(self, *, layer: str, filters: Sequence[int]) -> str:
+        """Keep what was picked in a client, for the user's own code."""
+        self._check_filters(layer, filters)
+        if not filters:
+            self._controls.selected.pop(layer, None)
+            return f"Nothing of {layer} is selected."
+        self._controls.selected[layer] = tuple(filters)
+        some = ", ".join(map(str, filters[:10])) + ", ..." * (len(filters) > 10)
+        return f"Selected in {layer}: {some}."
+
+    def stop(self) -> str:
+        """Ask the user's loop to end."""
+        self._controls.should_stop = True
+        return "watcher.should_stop is set: training ends where its loop reads it."
+
+    def learning_rate(self, *, value: float = 0.0, factor: float | None = None) -> str:
+        """Set the learning rate of every parameter group, or multiply it."""
+        optimizer = self._optimizer() if self._optimizer is not None else None
+        groups = [group for group in getattr(optimizer, "param_groups", ()) if "lr" in group]
+        if not groups:
+            raise ConfigurationError(
+                "There is no learning rate to change: watch() was given no optimizer that has one."
+            )
+        now = f"{value:g}" if factor is None else f"{factor:g} times what it was"
+        for group in groups:
+            rate = group["lr"]
+            if hasattr(rate, "fill_"):  # a tensor, which a captured CUDA graph may read
+                rate.detach().fill_(value) if factor is None else rate.detach().mul_(factor)
+                continue
+            new = float(value if factor is None else rate * factor)
+            if not math.isfinite(new):
+                raise ConfigurationError(f"The learning rate cannot be {new}.")
+            group["lr"] = new
+        return f"The learning rate is {now}; a scheduler may overwrite it."
+
+    def prune(self, *, layer: str, filters: Sequence[int] | None) -> str:
+        """Refuse: this version has no pruning."""
+        self._check_filters(layer, filters or ())
+        raise ConfigurationError(
+            f"Cannot prune {layer}: this version of tensorview does not prune."
+        )
+
+    def _check_layer(self, layer: str) -> None:
+        if layer not in self._filters:
+            near = near_matches(layer, self._filters)
+            raise ConfigurationError(f"There is no watched layer {shortened(layer)}. {near}")
+
+    def _check_filters(self, layer: str, filters: Sequence[int]) -> None:
+        self._check_layer(layer)
+        count = self._filters[layer]
+        beyond = [index for index in filters if index >= count]
+        if beyond:
+            raise ConfigurationError(
+                f"Layer {layer!r} has {count} filters, 0 to {count - 1}: there is no {beyond[0]}."
+            )
