@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from tensorview import __version__
 from tensorview.errors import TensorviewError
 from tensorview.settings import DEFAULT_PORT, check_port
+from tensorview.steering.ctl import add_arguments, control
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +51,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     replay.set_defaults(run=_replay)
 
+    ctl = commands.add_parser("ctl", help="act on a training that runs")
+    add_arguments(ctl)
+    ctl.set_defaults(run=_ctl)
+
     export = commands.add_parser("export", help="make pictures or tables of a saved run")
     export.add_argument("run_dir", metavar="RUN", help="run directory")
     export.add_argument("--png", action="store_true", help="one picture a view")
@@ -76,6 +81,12 @@ def _replay(options: argparse.Namespace) -> int:
     from tensorview.replay import replay  # noqa: PLC0415
 
     return replay(options.run_dir, to=options.to, rate=options.rate)
+
+
+def _ctl(options: argparse.Namespace) -> int:
+    code, text = control(options)
+    print(text)
+    return code
 
 
 def _export(options: argparse.Namespace) -> int:
