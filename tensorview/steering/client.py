@@ -167,7 +167,7 @@ def send(
 
 
 def wait(run_dir: str | os.PathLike[str], command_id: str, seconds: float) -> Answer | None:
-    """Return the answer to a command, None if none came within *seconds*.
+    """Return the answer to a command, None if none came within *seconds*, or none will come.
 
     Args:
         run_dir: the run directory.
@@ -183,6 +183,7 @@ def wait(run_dir: str | os.PathLike[str], command_id: str, seconds: float) -> An
             for answer in answers.read():
                 if answer.id == command_id:
                     return answer
-            if time.monotonic() >= deadline:
+            nobody = answers.training is None or answers.training.is_gone
+            if nobody or time.monotonic() >= deadline:
                 return None
             time.sleep(POLL_SECONDS)
