@@ -23,6 +23,14 @@ scratch=$(mktemp --directory)
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT # after pytest, which heard it too, has ended what it started
 
+share() { # ROOT: give it this machine's devices, processes, temporary files and this project
+  local folder
+  for folder in /dev /proc /sys "$(dirname "$scratch")" "$project"; do
+    mkdir -p "$1$folder"
+    mount --rbind "$folder" "$1$folder"
+  done
+}
+
 make_root() { # SUITE ROOT
   local mirror
   mirror=$(apt-get indextargets --format '$(REPO_URI)' \
@@ -38,10 +46,9 @@ make_root() { # SUITE ROOT
   printf '#!/bin/sh\nexit 101\n' >"$2/usr/sbin/policy-rc.d" # start no daemon
   chmod 755 "$2/usr/sbin/policy-rc.d"
   cp /etc/hosts "$2/etc/hosts"
-  mount --bind /proc "$2/proc"
+  share "$2"
   DEBIAN_FRONTEND=noninteractive chroot "$2" \
     apt-get install -qq -y --no-install-recommends paraview python3-paraview >/dev/null
-  umount "$2/proc"
   chroot "$2" apt-get clean
   touch "$2/.ready"
 }
@@ -59,11 +66,7 @@ END
 failed=0
 for suite; do
   root=$roots/$suite
-  [ -e "$root/.ready" ] || make_root "$suite" "$root"
-  for shared in /dev /proc /sys "$(dirname "$scratch")" "$project"; do
-    mkdir -p "$root$shared"
-    mount --rbind "$shared" "$root$shared"
-  done
+  if [ -e "$root/.ready" ]; then share "$root"; else make_root "$suite" "$root"; fi
   make_programs "$root" "$scratch/$suite"
   export TENSORVIEW_PVPYTHON=$scratch/$suite/pvpython
   (cd "$project" && "$python" -m pytest -m paraview --ignore=tests/gui -p no:cacheprovider \
