@@ -13,14 +13,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-CAMERA = (
-    "CameraPosition",
-    "CameraFocalPoint",
-    "CameraViewUp",
-    "CameraParallelScale",
-    "CenterOfRotation",
-)
-"""What is set of a camera, and what tells whether the user has moved it."""
 LEAST_ROOM = 0.3
 """Share of a view that is left to what it shows, however small the view."""
 
@@ -37,7 +29,7 @@ class Margins(NamedTuple):
 def fitted(
     bounds: Sequence[float], *, eye: Eye, size: tuple[int, int], margins: Margins
 ) -> dict[str, Any]:
-    """Return the properties of a parallel camera that shows a box as large as fits.
+    """Return the properties of a parallel camera that shows a box as large as fits, at the top.
 
     Args:
         bounds: of the box, ``x0 x1 y0 y1 z0 z1``.
@@ -53,8 +45,8 @@ def fitted(
         LEAST_ROOM * np.array(size),
     )
     pixel = float(max(np.max((high - low) / room), 1e-9))
-    shift = np.array([margins.left - margins.right, margins.bottom - margins.top]) / 2
-    middle = (low + high) / 2 - shift * pixel
+    middle = (low + high) / 2 - (margins.left - margins.right) / 2 * pixel * np.array([1, 0])
+    middle[1] = high[1] - (size[1] / 2 - margins.top) * pixel
     depths = corners @ axes[2]
     focal = middle @ axes[:2] + depths.mean() * axes[2]
     away = float(np.ptp(depths)) + float(np.max(high - low))
@@ -72,11 +64,9 @@ def pixel_size(view: Any) -> float:
     return 2 * float(view.CameraParallelScale) / max(1, int(view.ViewSize[1]))
 
 
-def upwards(view: Any) -> NDArray[Any]:
-    """Return the world's direction that is up on the screen, shape ``(3,)``."""
-    up = np.array(view.CameraViewUp, float)
+def screen_axes(view: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the world's directions that are right and up on the screen, shape ``(3,)`` each."""
     towards = np.array(view.CameraPosition, float) - np.array(view.CameraFocalPoint, float)
-    towards /= np.linalg.norm(towards) or 1.0
-    up -= (up @ towards) * towards
-    result: NDArray[Any] = up / (np.linalg.norm(up) or 1.0)
-    return result
+    right = np.cross(np.array(view.CameraViewUp, float), towards)
+    up = np.cross(towards, right)
+    return right / (np.linalg.norm(right) or 1.0), up / (np.linalg.norm(up) or 1.0)

@@ -8,10 +8,12 @@ from urllib.parse import unquote
 import numpy as np
 from paraview.simple import Show
 
+from tensorview.client.window.labels import Labels
 from tensorview.client.window.notes import header, read_notes
-from tensorview.client.window.upkeep import is_open
+from tensorview.client.window.writing import SMALL, TOP, write_header, write_status
 from tensorview.worker.datasets import arrays
-from tensorview.worker.pictures.colours import GRID, GROUPS, INK, LINE, MUTED
+from tensorview.worker.pictures.canvas import ELLIPSIS
+from tensorview.worker.pictures.colours import GRID, GROUPS, INK, LINE, MUTED, PAGE
 from tensorview.worker.pictures.series import layer_colours
 
 if TYPE_CHECKING:
@@ -22,37 +24,35 @@ if TYPE_CHECKING:
     from tensorview.client.window.upkeep import Upkeep
     from tensorview.worker.pictures.colours import Colour
 
-TITLE, TEXT = 15, 11
-"""Sizes of letters in pixels."""
-MOST_NAMED = 8
-"""Lines up to which a legend names them."""
+KEY_PITCH = 17
+"""Height of a line of a legend in pixels."""
+LONGEST_LABEL = 22
+ALWAYS = {"update_ratio", "gradient_norm", "dead"}
+"""Shown for every layer; other quantities only where they are not 0, as they should be."""
+SUFFIXES = {"nonfinite_weights": " (weights)", "nonfinite_activations": " (activations)"}
 
 
-class Kind(NamedTuple):
+class Chart(NamedTuple):
     """What a chart is of.
 
     Attributes:
-        quantities: of the layers; empty for what the user logged.
-        axis: title of the y axis.
-        logarithmic: y axis.
+        about: what is behind its title; empty for what is known of the run.
+        quantities: of the layers; none for what the user logged.
+        is_logarithmic: the y axis.
     """
 
+    about: str
     quantities: tuple[str, ...]
-    axis: str
-    logarithmic: bool = False
+    is_logarithmic: bool = False
 
 
 CHARTS = {
-    "Loss": Kind((), "as logged"),
-    "Update ratio": Kind(("update_ratio",), "update / weight norm", logarithmic=True),
-    "Gradient norm": Kind(("gradient_norm",), "norm", logarithmic=True),
-    "Dead filters": Kind(("dead", "nonfinite_weights", "nonfinite_activations"), "count"),
-}
-ALWAYS_SHOWN = ("update_ratio", "gradient_norm", "dead")
-"""Others only where they are not 0: there should be none that are not finite."""
-SUFFIXES = {
-    "nonfinite_weights": " weights not finite",
-    "nonfinite_activations": " activations not finite",
+    "Loss": Chart("", ()),
+    "Update ratio": Chart("last update / weights, log scale", ("update_ratio",), True),
+    "Gradient norm": Chart("log scale", ("gradient_norm",), True),
+    "Dead filters": Chart(
+        "and values that are not finite", ("dead", "nonfinite_weights", "nonfinite_activations")
+    ),
 }
 
 
@@ -64,133 +64,140 @@ class Line(NamedTuple):
     colour: Colour
 
 
-class Health:
-    """The charts of the scalars.
+class ChartDisplay:
+    """One chart of the scalars.
 
     Args:
-        views: ParaView's line chart views, one a title in `CHARTS`.
-        sources: by Catalyst channel.
+        title: of `CHARTS`.
+        view: ParaView's line chart view.
+        sources: by Catalyst channel; may grow.
         upkeep: keeps what the user has changed.
     """
 
-    def __init__(self, views: list[Any], *, sources: Mapping[str, Any], upkeep: Upkeep) -> None:
-        self._views = dict(zip(CHARTS, views, strict=True))
+    def __init__(
+        self, title: str, view: Any, *, sources: Mapping[str, Any], upkeep: Upkeep
+    ) -> None:
+        self.view = view
+        self._title = title
+        self._chart = CHARTS[title]
         self._sources = sources
         self._upkeep = upkeep
-        self._shown: dict[str, Any] = {}
+        self._shown: Any = None
         self._status = ""
-        self._stamp: Any = None
-        for title, view in self._views.items():
-            _set_up(view, CHARTS[title])
-        self.update()
-
-    @property
-    def view(self) -> Any:
-        """The first chart."""
-        return self.open_views()[0]
-
-    def open_views(self) -> list[Any]:
-        """Return the charts that the user has not closed."""
-        return [view for view in self._views.values() if is_open(view)]
+        self._seen: Any = None
+        self._labels = Labels(view)
+        _set_up(view)
 
     def say(self, text: str) -> None:
         """Write the status line."""
         self._status = text
 
     def needs_update(self) -> bool:
-        """Charts fit themselves to their size."""
-        return False
+        """Say whether size or status are not those that were written for."""
+        return self._seen is None or self._seen[0] != self._screen()
 
     def update(self) -> None:
-        """Bring all charts up to date with the scalars."""
-        source = self._sources.get("scalars")
-        if source is None:
+        """Bring the chart up to date with the scalars."""
+        data = None
+        if "scalars" in self._sources:
+            data = self._sources["scalars"].GetClientSideObject().GetOutputDataObject(0)
+        seen = (self._screen(), id(data), data and data.GetMTime())
+        if seen == self._seen:
             return
-        data = source.GetClientSideObject().GetOutputDataObject(0)
-        stamp = (id(data), data.GetMTime(), self._status)
-        if stamp == self._stamp:
-            return
-        self._stamp = stamp
-        columns = {name: np.asarray(values) for name, values in arrays(data.GetPointData()).items()}
-        notes = read_notes([data])
-        layers = [place.name for place in notes.places]
-        for title, view in self._views.items():
-            if not is_open(view):
-                continue
-            found = lines(columns, CHARTS[title], layers=layers)
-            self._draw(title, view, source, found, columns=columns)
-        for view in self.open_views()[:1]:
-            title = next(name for name, other in self._views.items() if other is view)
-            text = "   ".join(filter(None, (title, header(notes))))
-            self._upkeep.set(view, ChartTitle=text)
-            self._upkeep.set(view, BottomAxisTitle="\n".join(filter(None, ("step", self._status))))
+        self._seen = seen
+        notes = read_notes([] if data is None else [data])
+        columns = {} if data is None else dict(arrays(data.GetPointData()))
+        found = lines(columns, self._chart, layers=[place.name for place in notes.places])
+        about = self._chart.about or header(notes)
+        if found:
+            self._draw(found, columns=columns)
+        elif notes.run:
+            about = "no values"
+        self._labels.begin()
+        write_header(self._labels, self._title, about=about)
+        write_status(self._labels, self._status)
+        self._labels.end()
 
-    def _draw(
-        self,
-        title: str,
-        view: Any,
-        source: Any,
-        found: list[Line],
-        *,
-        columns: Mapping[str, NDArray[Any]],
-    ) -> None:
-        if title not in self._shown:
-            if not found:
-                return
-            self._shown[title] = Show(source, view, "XYChartRepresentation")
-            self._shown[title].AttributeType = "Point Data"
-            self._shown[title].UseIndexForXAxis = 0
-            self._shown[title].XArrayName = "step"
-        shown = self._shown[title]
+    def _screen(self) -> Any:
+        return *self._labels.size, self._status
+
+    def _draw(self, found: list[Line], *, columns: Mapping[str, NDArray[Any]]) -> None:
+        if self._shown is None:
+            self._shown = Show(self._sources["scalars"], self.view, "XYChartRepresentation")
+            self._shown.AttributeType = "Point Data"
+            self._shown.UseIndexForXAxis = 0
+            self._shown.XArrayName = "step"
         self._upkeep.set(
-            shown,
+            self._shown,
             SeriesVisibility=[line.column for line in found],
-            SeriesLabel=[part for line in found for part in (line.column, line.label)],
-            SeriesColor=[part for line in found for part in (line.column, *map(str, line.colour))],
-            SeriesLineThickness=[part for line in found for part in (line.column, "2")],
+            SeriesLabel=[text for line in found for text in (line.column, line.label)],
+            SeriesColor=[text for line in found for text in (line.column, *map(str, line.colour))],
+            SeriesLineThickness=[text for line in found for text in (line.column, "2")],
         )
-        values = [columns[line.column] for line in found]
-        positive = any((column[np.isfinite(column)] > 0).any() for column in values)
-        self._upkeep.set(view, LeftAxisLogScale=int(CHARTS[title].logarithmic and positive))
-        self._upkeep.set(view, ShowLegend=int(1 <= len(found) <= MOST_NAMED))
+        values = np.concatenate([columns[line.column] for line in found])
+        is_positive = bool((values[np.isfinite(values)] > 0).any())
+        self._upkeep.set(
+            self.view, LeftAxisLogScale=int(self._chart.is_logarithmic and is_positive)
+        )
+        room = (self._labels.size[1] - 2 * TOP) / KEY_PITCH
+        self._upkeep.set(self.view, ShowLegend=int(1 < len(found) <= room))
 
 
-def lines(columns: Mapping[str, NDArray[Any]], kind: Kind, *, layers: list[str]) -> list[Line]:
-    """Choose the columns of a chart, in the order of the layers.
+def lines(columns: Mapping[str, NDArray[Any]], chart: Chart, *, layers: list[str]) -> list[Line]:
+    """Choose the columns of a chart: of layers in their order, or else the loss, then the others.
 
     Args:
-        columns: by name, as in the dataset; shape ``(T,)`` each.
-        kind: of the chart.
+        columns: by name, as in the dataset; shape ``(T,)`` each. Without a finite value they are
+            left out.
+        chart: what to show.
         layers: names of all layers.
     """
-    names = {unquote(column): column for column in columns}
-    tones = layer_colours(len(layers))
+    names = {unquote(name): name for name, values in columns.items() if np.isfinite(values).any()}
     found = []
-    if not kind.quantities:
+    if not chart.quantities:
         of_layers = tuple(f"{layer}/" for layer in layers)
         logged = [name for name in names if name != "step" and not name.startswith(of_layers)]
         logged.sort(key=lambda name: name != "loss")
-        for index, name in enumerate(logged):
-            colour = INK if name == "loss" else GROUPS[index % len(GROUPS)]
-            found.append(Line(names[name], name, colour))
-    for quantity in kind.quantities:
-        for layer, colour in zip(layers, tones, strict=True):
-            name = f"{layer}/{quantity}"
-            if name in names and (quantity in ALWAYS_SHOWN or np.any(columns[names[name]] > 0)):
-                found.append(Line(names[name], layer + SUFFIXES.get(quantity, ""), colour))
-    return [line for line in found if np.isfinite(columns[line.column]).any()]
+        tones = [INK, *GROUPS] if logged[:1] == ["loss"] else list(GROUPS)
+        found = [
+            Line(names[name], _short(name), tones[index % len(tones)])
+            for index, name in enumerate(logged)
+        ]
+    for quantity in chart.quantities:
+        for layer, colour in zip(layers, layer_colours(len(layers)), strict=True):
+            column = names.get(f"{layer}/{quantity}")
+            if column and (quantity in ALWAYS or (columns[column] > 0).any()):
+                found.append(Line(column, _short(layer) + SUFFIXES.get(quantity, ""), colour))
+    return found
 
 
-def _set_up(view: Any, kind: Kind) -> None:
-    view.ChartTitleAlignment = "Left"
-    view.ChartTitleBold = 1
-    view.BottomAxisTitle, view.LeftAxisTitle = "step", kind.axis
-    view.ChartTitleColor = list(INK)
-    for axis in ("Bottom", "Left"):
-        setattr(view, f"{axis}AxisTitleBold", 0)
-        setattr(view, f"{axis}AxisTitleColor", list(MUTED))
-        setattr(view, f"{axis}AxisLabelColor", list(MUTED))
-        setattr(view, f"{axis}AxisColor", list(LINE))
-        setattr(view, f"{axis}AxisGridColor", list(GRID))
+def _short(name: str) -> str:
+    half = (LONGEST_LABEL - len(ELLIPSIS)) // 2
+    return name if len(name) <= LONGEST_LABEL else name[:half] + ELLIPSIS + name[-half:]
+
+
+def _set_up(view: Any) -> None:
+    inch = view.GetRenderWindow().GetDPI()
+    letters = round(SMALL * 72 / inch)
+    view.ChartTitle = " "  # keeps room for ours
+    view.ChartTitleFontSize = round(TOP * 0.7 * 72 / inch)
+    view.LegendFontSize = letters
+    view.BottomAxisTitle = "step"
     view.ShowBottomAxisGrid = 0
     view.HideTimeMarker = 1
+    for axis in ("Bottom", "Left"):
+        for name, value in (
+            ("TitleBold", 0),
+            ("TitleFontSize", letters),
+            ("TitleColor", list(MUTED)),
+            ("LabelFontSize", letters),
+            ("LabelColor", list(MUTED)),
+            ("Color", list(LINE)),
+            ("GridColor", list(GRID)),
+        ):
+            setattr(view, f"{axis}Axis{name}", value)
+    # Beside the lines, not over them; ParaView has no property for it.
+    legend = view.GetClientSideObject().GetContextItem().GetLegend()
+    legend.SetInline(False)
+    legend.GetPen().SetOpacity(0)
+    view.GetClientSideObject().GetContextView().GetRenderer().SetBackground(*PAGE)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from paraview.servermanager import vtkSMProxyManager
 from paraview.simple import GetColorTransferFunction, GetScalarBar
+from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
 from tensorview.snapshot import GROUP_DEAD, GROUP_NONE
 from tensorview.worker.pictures.colours import (
@@ -22,6 +24,10 @@ from tensorview.worker.pictures.colours import (
 from tensorview.worker.pictures.ticks import ticks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from numpy.typing import NDArray
+
     from tensorview.client.window.upkeep import Upkeep
     from tensorview.worker.pictures.colours import Colour, Ramp
 
@@ -42,7 +48,8 @@ NAN: dict[str, tuple[Colour, float]] = {
     "pcc": (UNDEFINED, 1.0),
 }
 NAMES = {GROUP_DEAD: "dead", GROUP_NONE: "in no group"}
-THICKNESS = 12
+THICKNESS, LETTERS = 12, 11
+"""Of colour bars, in pixels."""
 
 
 class ColourMaps:
@@ -62,7 +69,7 @@ class ColourMaps:
             colour, opacity = NAN.get(array, (UNDEFINED, 1.0))
             table.NanColor, table.NanOpacity = list(colour), opacity
             self._set_ramp(array, ramp, low, high)
-        self.groups(0)
+        self.name_groups(0)
 
     def table(self, array: str) -> Any:
         """Return ParaView's colour map of an array."""
@@ -70,12 +77,12 @@ class ColourMaps:
         table.AutomaticRescaleRangeMode = "Never"
         return table
 
-    def steps(self, last: int) -> None:
+    def end_steps(self, last: int) -> None:
         """Let the colours of steps end at the last one of the run."""
         self._last = max(1, last)
         self._set_ramp("step", STEPS, 0, self._last)
 
-    def groups(self, last: int) -> None:
+    def name_groups(self, last: int) -> None:
         """Name and colour the groups up to *last*."""
         table = self.table("group")
         groups = range(GROUP_DEAD, max(0, last) + 1)
@@ -94,8 +101,25 @@ class ColourMaps:
             IndexedOpacities=[1.0] * len(groups),
         )
 
-    def bar(
-        self, array: str, view: Any, *, title: str, left: float, top: float, length: float
+    def group_keys(self, groups: Iterable[int]) -> list[tuple[str, Colour]]:
+        """Return a line of legend for every colour among *groups*: its text and the colour."""
+        table = self.table("group")
+        names, parts = list(table.Annotations)[::2], list(table.IndexedColors)
+        tones = {int(name): tuple(parts[3 * i : 3 * i + 3]) for i, name in enumerate(names)}
+        alike: dict[Any, list[int]] = {}
+        for group in sorted(groups, key=lambda group: (group < 0, group)):
+            alike.setdefault(tones.get(group, tuple(table.NanColor)), []).append(group)
+        return [
+            (
+                ", ".join(NAMES.get(group, str(group)) for group in same[:3])
+                + (", ..." if len(same) > 3 else ""),
+                colour,
+            )
+            for colour, same in alike.items()
+        ]
+
+    def show_bar(
+        self, array: str, view: Any, *, title: str, place: tuple[float, float], length: float
     ) -> None:
         """Show the colour bar of an array in a view.
 
@@ -103,32 +127,43 @@ class ColourMaps:
             array: what is coloured.
             view: where.
             title: above it.
-            left: of the bar, in pixels from the left edge of the view.
-            top: of its title, in pixels from the lower edge.
-            length: of the bar, in pixels.
+            place: of its lower left corner, in pixels from that of the view.
+            length: in pixels.
         """
         key = (array, view.SMProxy.GetGlobalIDAsString())
         width, height = (max(1, side) for side in view.ViewSize)
         if key not in self._bars:
             self._bars[key] = _new_bar(self.table(array), view, title=title)
-        shown = self._bars[key]
-        inch = view.GetRenderWindow().GetDPI()
+        bar = self._bars[key]
+        letters = max(1, round(LETTERS * 72 / view.GetRenderWindow().GetDPI()))
         self._upkeep.set(
-            shown,
-            Position=[left / width, (top - length) / height],
+            bar,
+            Position=[place[0] / width, place[1] / height],
             ScalarBarLength=length / height,
             ScalarBarThickness=THICKNESS,
-            TitleFontSize=max(1, round(11 * 72 / inch)),
-            LabelFontSize=max(1, round(11 * 72 / inch)),
+            TitleFontSize=letters,
+            LabelFontSize=letters,
         )
         marks = LABELS.get(array) or [
             step for step in ticks(0, self._last, count=4) if step == round(step)
         ]
-        self._upkeep.set(shown, CustomLabels=marks)
+        self._upkeep.set(bar, CustomLabels=marks)
 
     def _set_ramp(self, array: str, ramp: Ramp, low: float, high: float) -> None:
         points = [part for place, *colour in ramp for part in (low + place * (high - low), *colour)]
         self._upkeep.set(self.table(array), RGBPoints=points)
+
+
+def mapped(values: NDArray[Any], table: Any) -> NDArray[Any]:
+    """Colour values of shape ``(n,)`` by one of ParaView's colour maps.
+
+    Returns:
+        Shape ``(n, 3)``, uint8.
+    """
+    given = numpy_to_vtk(np.ascontiguousarray(values, np.float64))
+    rgba = vtk_to_numpy(table.GetClientSideObject().MapScalars(given, 0, -1))
+    result: NDArray[Any] = rgba[:, :3].copy()
+    return result
 
 
 def _new_bar(table: Any, view: Any, *, title: str) -> Any:

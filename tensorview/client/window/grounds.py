@@ -13,9 +13,10 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 from vtkmodules.vtkCommonDataModel import vtkPolyData
 from vtkmodules.vtkRenderingCore import vtkActor, vtkPolyDataMapper
 
+from tensorview.client.window.colour_maps import mapped
 from tensorview.snapshot import GROUP_DEAD
 from tensorview.worker.datasets import arrays
-from tensorview.worker.pictures.colours import LINE, PANEL, UNDEFINED, WINDOW, to_bytes
+from tensorview.worker.pictures.colours import GRID, PANEL, UNDEFINED, WINDOW, to_bytes
 from tensorview.worker.pictures.scene import box_corners
 from tensorview.worker.views.datasets import equal_cells, polydata, ragged_cells
 from tensorview.worker.views.trajectory import BOX_SHARE
@@ -27,11 +28,14 @@ if TYPE_CHECKING:
 
     from tensorview.worker.pictures.content import Place
 
-TRAY_BORDER, TRAY_DEPTH = 0.035, -0.125
-"""Of a tray, in panel units: how far it sticks out, and how deep it lies under weights of zero."""
+TRAY_BORDER, TRAY_DEPTH = 0.02, -0.08
+"""Of a tray, in panel units: how far it sticks out, and how deep it lies under weights of zero.
+Blocks that reach deeper go through it."""
 SHADOW = (0.8, 0.81, 0.83)
 FLOOR = (0.955, 0.957, 0.962)
 BEHIND = -0.01
+DOT_PIXELS = 9.0
+_EDGES = np.array([(i, i | bit) for bit in (1, 2, 4) for i in range(8) if not i & bit])
 
 
 class Ground:
@@ -47,6 +51,8 @@ class Ground:
         actor = vtkActor()
         actor.SetMapper(self._mapper)
         actor.GetProperty().LightingOff()
+        actor.GetProperty().SetPointSize(DOT_PIXELS)
+        actor.GetProperty().SetRenderPointsAsSpheres(True)
         actor.SetPickable(False)
         view.GetClientSideObject().GetRenderer().AddActor(actor)
 
@@ -56,14 +62,14 @@ class Ground:
         self._mapper.SetInputData(shape)
 
 
-def trays(_dataset: vtkPolyData, panels: Sequence[Place]) -> vtkPolyData:
+def trays(_dataset: vtkPolyData, panels: Sequence[Place], _table: Any) -> vtkPolyData:
     """Make a tray a panel, since white weights on white paper could not be seen."""
     boxes = np.array([panel.bounds[:4] for panel in panels], float).reshape(-1, 4)
     boxes += TRAY_BORDER * np.array([-1, 1, -1, 1])
     return _rectangles(boxes, z=TRAY_DEPTH, colours=np.broadcast_to(PANEL, (len(boxes), 3)))
 
 
-def windows(dataset: vtkPolyData, _panels: Sequence[Place]) -> vtkPolyData:
+def windows(dataset: vtkPolyData, _panels: Sequence[Place], _table: Any) -> vtkPolyData:
     """Make a window behind every density and its bar, gray for dead filters.
 
     Strips come in pairs; a density ends at the right edge of its window, a bar begins at the left.
@@ -84,32 +90,45 @@ def windows(dataset: vtkPolyData, _panels: Sequence[Place]) -> vtkPolyData:
     return _rectangles(boxes, z=BEHIND, colours=tones)
 
 
-def boxes(dataset: vtkPolyData, panels: Sequence[Place]) -> vtkPolyData:
-    """Make a box with a floor around every path, and the path's shadow on the floor."""
-    cell_data = arrays(dataset.GetCellData())
-    names = [str(name) for name in arrays(dataset.GetFieldData()).get("layers", ())]
-    drawn = np.asarray(cell_data.get("layer", ()), int)
-    counts = {name: int((drawn == index).sum()) for index, name in enumerate(names)}
-    found = [box for panel in panels for box in _boxes(panel, count=counts.get(panel.name, 0))]
+def boxes(dataset: vtkPolyData, panels: Sequence[Place], table: Any) -> vtkPolyData:
+    """Make a box with a floor around every path, its shadow on the floor, a dot where it ends."""
+    found = [
+        box for panel in panels for box in _boxes(panel, count=_layers(dataset).count(panel.name))
+    ]
     corners = np.array([box_corners(box) for box in found], float).reshape(-1, 3)
-    edges = np.array([(i, i | bit) for bit in (1, 2, 4) for i in range(8) if not i & bit])
-    first = 8 * np.arange(len(found))[:, None, None]
-    frame = (first + edges).reshape(-1, 2)
-    floors = (first[:, 0] + np.array([0, 1, 3, 2])).reshape(-1, 4)
-    shadow, sizes, ids = _shadow(dataset)
-    lifted = corners.copy()
-    lifted[:, 2] += BEHIND  # below its own frame and the shadows
-    points = np.concatenate([corners, shadow, lifted])
-    lines = np.concatenate([frame.ravel(), ids + len(corners)])
-    lengths = np.concatenate([np.full(len(frame), 2), sizes])
-    tones = [np.broadcast_to(LINE, (len(frame), 3)), np.broadcast_to(SHADOW, (len(sizes), 3))]
-    tones.append(np.broadcast_to(FLOOR, (len(floors), 3)))
+    first = 8 * np.arange(len(found))[:, None]
+    edges = (first[..., None] + _EDGES).reshape(-1, 2)
+    floors = first + np.array([0, 1, 3, 2])
+    lowered = corners + np.array([0, 0, BEHIND])  # below shadows and edges
+    paths, ids, sizes = _paths(dataset)
+    shadows = paths * np.array([1, 1, 0])
+    ends = ids[np.cumsum(sizes) - 1]
+    points = np.concatenate([corners, lowered, shadows, paths])
+    at_shadows, at_paths = 2 * len(corners), 2 * len(corners) + len(paths)
+    steps = np.asarray(arrays(dataset.GetPointData()).get("step", ()))
+    tones = [
+        mapped(steps[ends], table),
+        *(
+            np.tile(to_bytes(np.array(tone)), (count, 1))
+            for tone, count in ((GRID, len(edges)), (SHADOW, len(sizes)), (FLOOR, len(floors)))
+        ),
+    ]
     return polydata(
         points,
-        lines=ragged_cells(lengths, lines),
-        polys=equal_cells(floors + len(corners) + len(shadow)),
-        cell_data={"colours": to_bytes(np.concatenate(tones))},
+        verts=equal_cells(at_paths + ends[:, None]),
+        lines=ragged_cells(
+            np.concatenate([np.full(len(edges), 2), sizes]),
+            np.concatenate([edges.ravel(), at_shadows + ids]),
+        ),
+        polys=equal_cells(len(corners) + floors),
+        cell_data={"colours": np.concatenate(tones)},
     )
+
+
+def _layers(dataset: vtkPolyData) -> list[str]:
+    """Return the layer of every path, by name."""
+    names = arrays(dataset.GetFieldData()).get("layers", ())
+    return [str(names[index]) for index in arrays(dataset.GetCellData()).get("layer", ())]
 
 
 def _boxes(panel: Place, *, count: int) -> list[tuple[float, ...]]:
@@ -127,15 +146,15 @@ def _boxes(panel: Place, *, count: int) -> list[tuple[float, ...]]:
     return result
 
 
-def _shadow(dataset: vtkPolyData) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return points, lengths and point ids of the paths as they lie on the floor."""
-    paths = dataset.GetLines()
-    if not paths.GetNumberOfCells():
+def _paths(dataset: vtkPolyData) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return points, shape ``(n, 3)``, and of all paths the points' ids and how many there are."""
+    if not dataset.GetNumberOfPoints():
         return np.empty((0, 3)), np.empty(0, int), np.empty(0, int)
-    points = vtk_to_numpy(dataset.GetPoints().GetData()).astype(float)
-    points[:, 2] = 0.0
-    sizes = np.diff(vtk_to_numpy(paths.GetOffsetsArray()))
-    return points, sizes, vtk_to_numpy(paths.GetConnectivityArray())
+    kinds = dataset.GetVerts(), dataset.GetLines()
+    ids = [vtk_to_numpy(kind.GetConnectivityArray()) for kind in kinds]
+    sizes = [np.diff(vtk_to_numpy(kind.GetOffsetsArray())) for kind in kinds]
+    points = vtk_to_numpy(dataset.GetPoints().GetData())
+    return points, np.concatenate(ids), np.concatenate(sizes)
 
 
 def _rectangles(boxes: NDArray[Any], *, z: float, colours: NDArray[Any]) -> vtkPolyData:

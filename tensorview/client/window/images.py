@@ -10,6 +10,9 @@ from vtkmodules.vtkCommonDataModel import vtkImageData
 from vtkmodules.vtkFiltersSources import vtkPlaneSource
 from vtkmodules.vtkRenderingCore import vtkActor, vtkPolyDataMapper, vtkTexture
 
+from tensorview.client.window.colour_maps import mapped
+from tensorview.worker.pictures.colours import to_bytes
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -28,14 +31,17 @@ class Images:
         self._renderer = view.GetClientSideObject().GetRenderer()
         self._actors: list[vtkActor] = []
 
-    def show(self, images: list[Any], *, array: str, colours: Any, pixel: float) -> None:
+    def show(
+        self, images: list[Any], *, array: str, table: Any, pixel: float, gutters: bool
+    ) -> None:
         """Show images in place of those shown before.
 
         Args:
-            images: with a cell array *array*.
-            array: what to colour by; NaN is left out.
-            colours: ParaView's colour map, on this machine.
+            images: those without a cell array *array* are left out.
+            array: what to colour by.
+            table: ParaView's colour map.
             pixel: how much of the world a pixel of the screen covers.
+            gutters: whether NaN stands for nothing.
         """
         for actor in self._actors:
             self._renderer.RemoveActor(actor)
@@ -48,7 +54,7 @@ class Images:
             width, height = (max(1, side - 1) for side in image.GetDimensions()[:2])
             room = [round((bounds[2 * axis + 1] - bounds[2 * axis]) / pixel) for axis in (1, 0)]
             shown = shrunk(vtk_to_numpy(values).reshape(height, width), room=(room[0], room[1]))
-            actor = _textured(_coloured(shown, colours), bounds)
+            actor = _textured(_coloured(shown, table, gutters=gutters), bounds)
             self._renderer.AddActor(actor)
             self._actors.append(actor)
 
@@ -76,19 +82,21 @@ def shrunk(values: NDArray[Any], *, room: tuple[int, int]) -> NDArray[Any]:
     return np.where(highest > -lowest, highest, lowest)
 
 
-def _coloured(values: NDArray[Any], colours: Any) -> vtkImageData:
+def _coloured(values: NDArray[Any], table: Any, *, gutters: bool) -> vtkImageData:
     """Colour values of shape ``(height, width)``, row 0 below."""
-    height, width = values.shape
     flat = np.ascontiguousarray(values).ravel()
-    rgba = vtk_to_numpy(colours.MapScalars(numpy_to_vtk(flat), 0, -1))
-    pixels = np.concatenate([rgba[:, :3], np.full((len(rgba), 1), 255, np.uint8)], axis=1)
-    pixels[np.isnan(flat), 3] = 0
-    pixels = pixels.reshape(height, width, 4)
+    pixels = np.full((len(flat), 4), 255, np.uint8)
+    pixels[:, :3] = mapped(flat, table)
+    is_nan = np.isnan(flat)
+    pixels[is_nan, :3] = to_bytes(np.array(table.NanColor))
+    pixels[is_nan, 3] = 0 if gutters else 255
+    height, width = values.shape
+    rows = pixels.reshape(height, width, 4)
     # Of one pixel, VTK makes a texture with swapped axes.
-    pixels = np.repeat(np.repeat(pixels, 1 + (height == 1), axis=0), 1 + (width == 1), axis=1)
+    rows = np.repeat(np.repeat(rows, 1 + (height == 1), axis=0), 1 + (width == 1), axis=1)
     result = vtkImageData()
-    result.SetDimensions(pixels.shape[1], pixels.shape[0], 1)
-    result.GetPointData().SetScalars(numpy_to_vtk(pixels.reshape(-1, 4), deep=True))
+    result.SetDimensions(rows.shape[1], rows.shape[0], 1)
+    result.GetPointData().SetScalars(numpy_to_vtk(rows.reshape(-1, 4), deep=True))
     return result
 
 

@@ -34,12 +34,16 @@ class Labels:
     """What is written over one view; written anew between `begin` and `end`.
 
     Args:
-        view: ParaView's render view.
+        view: ParaView's render view, or a view of charts.
     """
 
     def __init__(self, view: Any) -> None:
         self._view = view
-        self._renderer = view.GetClientSideObject().GetNonCompositedRenderer()
+        drawn = view.GetClientSideObject()
+        is_chart = hasattr(drawn, "GetContextView")
+        self._renderer = (
+            drawn.GetContextView().GetRenderer() if is_chart else drawn.GetNonCompositedRenderer()
+        )
         self._canvas = Canvas(self._renderer, supersampling=1)
         self._texts: list[vtkTextActor] = []
         self._used = 0

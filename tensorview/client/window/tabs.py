@@ -17,14 +17,15 @@ from paraview.simple import (
     SetActiveView,
 )
 
-from tensorview.client.window.charts import CHARTS, Health
+from tensorview.client.window.charts import CHARTS, ChartDisplay
 from tensorview.client.window.colour_maps import ColourMaps
-from tensorview.client.window.displays import LOOKS, Display
-from tensorview.client.window.upkeep import Upkeep
+from tensorview.client.window.displays import Display
+from tensorview.client.window.looks import LOOKS
+from tensorview.client.window.upkeep import Upkeep, is_open
 from tensorview.tabs import TABS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 class Tabs:
@@ -41,75 +42,80 @@ class Tabs:
         upkeep = Upkeep()
         maps = ColourMaps(upkeep)
         former_views, former_layouts = GetViews(), list(GetLayouts().values())
+        # All views first: ParaView lets each new one put some properties of the others back.
+        made = {tab: [_new_view(name) for name in _titles(names)] for tab, names in TABS.items()}
         self.views: dict[str, list[Any]] = {}
-        self._parts: dict[str, list[Any]] = {}
+        self._displays: dict[str, Sequence[Display | ChartDisplay]] = {}
         self._last_tab = ""
         for tab, names in TABS.items():
+            _lay_out(tab.capitalize(), made[tab])
             if names == ("scalars",):
-                views = [_new_view("XYChartView", title) for title in CHARTS]
-                parts: list[Any] = [Health(views, sources=sources, upkeep=upkeep)]
-            else:
-                views = [_new_view("RenderView", LOOKS[name].title) for name in names]
-                parts = [
-                    Display(name, view, sources=sources, maps=maps, upkeep=upkeep)
-                    for name, view in zip(names, views, strict=True)
+                self._displays[tab] = [
+                    ChartDisplay(title, view, sources=sources, upkeep=upkeep)
+                    for title, view in zip(CHARTS, made[tab], strict=True)
                 ]
-                for name, view in zip(names, views, strict=True):
-                    self.views.setdefault(name, []).append(view)
-            _lay_out(tab.capitalize(), views)
-            self._parts[tab] = parts
+                continue
+            self._displays[tab] = [
+                Display(name, view, sources=sources, maps=maps, upkeep=upkeep)
+                for name, view in zip(names, made[tab], strict=True)
+            ]
+            for name, view in zip(names, made[tab], strict=True):
+                self.views.setdefault(name, []).append(view)
         for view in former_views:
             Delete(view)
         for layout in former_layouts:
             RemoveLayout(layout)
-        SetActiveView(self._parts[next(iter(TABS))][0].view)
+        SetActiveView(made[next(iter(TABS))][0])
 
     def update(self) -> None:
         """Bring what the user looks at up to date with the sources, without rendering."""
-        for part in self._front_parts():
-            part.update()
+        for display in self._in_front():
+            display.update()
 
     def render(self, *, tab: str | None = None) -> None:
         """Render what the user looks at; without ParaView's window all tabs, or *tab* alone."""
         self._last_tab = self._front()
-        for part in self._front_parts() if tab is None else self._open_parts(tab):
-            for view in part.open_views():
-                view.StillRender()
+        for display in self._in_front() if tab is None else self._open(tab):
+            display.view.StillRender()
 
     def changed_tab(self) -> bool:
         """Say whether the user looks at another tab, size or zoom than at the last `render`."""
-        if self._front() != self._last_tab:
-            return True
-        return any(part.needs_update() for part in self._front_parts())
+        return self._front() != self._last_tab or any(
+            display.needs_update() for display in self._in_front()
+        )
 
     def say(self, text: str) -> None:
         """Write the status line of every tab, at the next `update`."""
-        for tab in self._parts:
-            for part in self._open_parts(tab)[:1]:
-                part.say(text)
+        for tab in self._displays:
+            for display in self._open(tab)[:1]:
+                display.say(text)
 
     def _front(self) -> str:
         """Return the tab that the user looks at, empty where there is no window."""
         if not paraview.fromGUI:
             return ""
         active = GetActiveView()
-        for tab in self._parts:
-            for part in self._open_parts(tab):
-                if active in part.open_views():
-                    return tab
+        for tab in self._displays:
+            if any(display.view == active for display in self._open(tab)):
+                return tab
         return ""
 
-    def _front_parts(self) -> list[Any]:
-        tabs = [self._front()] if paraview.fromGUI else list(self._parts)
-        return [part for tab in tabs for part in self._open_parts(tab)]
+    def _in_front(self) -> list[Display | ChartDisplay]:
+        tabs = [self._front()] if paraview.fromGUI else list(self._displays)
+        return [display for tab in tabs for display in self._open(tab)]
 
-    def _open_parts(self, tab: str) -> list[Any]:
+    def _open(self, tab: str) -> list[Display | ChartDisplay]:
         """Return what the user has not closed of a tab."""
-        return [part for part in self._parts.get(tab, ()) if part.open_views()]
+        return [display for display in self._displays.get(tab, ()) if is_open(display.view)]
 
 
-def _new_view(kind: str, title: str) -> Any:
-    view = CreateView(kind)
+def _titles(names: tuple[str, ...]) -> list[str]:
+    """Return the titles of a tab's views; of scalars one a chart."""
+    return list(CHARTS) if names == ("scalars",) else [LOOKS[name].title for name in names]
+
+
+def _new_view(title: str) -> Any:
+    view = CreateView("XYChartView" if title in CHARTS else "RenderView")
     RenameView(title, view)
     return view
 
@@ -120,8 +126,7 @@ def _lay_out(name: str, views: list[Any]) -> None:
     layout.AssignView(0, views[0])
     if len(views) == 4:
         layout.SplitHorizontal(0, 0.5)
-        for place, view in ((2, views[1]),):
-            layout.AssignView(place, view)
+        layout.AssignView(2, views[1])
         layout.SplitVertical(1, 0.5)
         layout.AssignView(4, views[2])
         layout.SplitVertical(2, 0.5)

@@ -1,0 +1,86 @@
+"""How every view is drawn."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from tensorview.client.window.grounds import boxes, trays, windows
+from tensorview.worker.pictures.scene import Eye
+from tensorview.worker.views.layout import LABEL_GAP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+FLAT = {"Ambient": 1.0, "Diffuse": 0.0}
+"""Colours as they are in the colour map, whatever the light."""
+FRAMES = {"array": "group", "properties": FLAT}
+
+
+class Look(NamedTuple):
+    """How a view is drawn.
+
+    Attributes:
+        title: of the view.
+        array: to colour by.
+        on_points: whether that is a point array.
+        bar: title of its colour bar, empty for none.
+        eye: where the camera stands.
+        is_flat: whether the view is moved in two dimensions only.
+        smooth: whether edges are smoothed, which blurs what is small.
+        properties: of the representation.
+        ground: makes what the data stand on.
+        title_room: height that is free for titles, in panel units.
+        title_rise: distance of a title from its panel, in panel units; negative for one below.
+        gutters: whether NaN in an image stands for nothing.
+        shows_groups: whether a legend of groups is needed.
+    """
+
+    title: str
+    array: str
+    on_points: bool = False
+    bar: str = ""
+    eye: Eye = Eye()
+    is_flat: bool = True
+    smooth: bool = False
+    properties: Mapping[str, Any] = FLAT
+    ground: Callable[..., Any] | None = None
+    title_room: float = LABEL_GAP
+    title_rise: float = 0.0
+    gutters: bool = True
+    shows_groups: bool = False
+
+
+LOOKS = {
+    "weights": Look(
+        "Weights",
+        "weight_scaled",
+        bar="weight / range",
+        eye=Eye(elevation=64.0),
+        is_flat=False,
+        properties={"Ambient": 0.45, "Diffuse": 0.7, "Specular": 0.0},
+        ground=trays,
+        title_room=0.11,  # blocks rise and trays hang into the rest
+        title_rise=0.03,
+    ),
+    "trajectory": Look(
+        "Trajectory",
+        "step",
+        on_points=True,
+        bar="step",
+        # High above: the first two axes, which lie flat, hold most of a path's variance.
+        eye=Eye(elevation=66.0, azimuth=-8.0),
+        is_flat=False,
+        smooth=True,
+        properties={
+            **FLAT,
+            "LineWidth": 4.0,
+            "PointSize": 10.0,
+            "RenderPointsAsSpheres": 1,
+        },
+        ground=boxes,
+        title_rise=-LABEL_GAP,
+    ),
+    "distribution": Look("Distribution", "group", ground=windows, shows_groups=True),
+    "maps": Look("Maps", "activation_scaled", bar="activation", shows_groups=True),
+    "correlation": Look("Correlation", "pcc", bar="Pearson r", gutters=False),
+}
