@@ -38,6 +38,18 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--port", type=int, default=DEFAULT_PORT, help="(default: %(default)s)")
     doctor.set_defaults(run=_doctor)
 
+    view = commands.add_parser(
+        "view",
+        help="open ParaView on a run, live or saved",
+        description="Open ParaView, laid out and coloured: on the trainings that come to a port, "
+        "one after another, or on a saved or still growing run.",
+    )
+    view.add_argument("run_dir", metavar="RUN", nargs="?", help="run directory (default: live)")
+    view.add_argument(
+        "--port", type=int, default=DEFAULT_PORT, help="to listen on, live (default: %(default)s)"
+    )
+    view.set_defaults(run=_view)
+
     replay = commands.add_parser("replay", help="send a saved run to a live ParaView client")
     replay.add_argument("run_dir", metavar="RUN", help="run directory")
     replay.add_argument(
@@ -75,6 +87,12 @@ def _doctor(options: argparse.Namespace) -> int:
     findings = examine(port=port)
     print(report(findings, port=port))
     return int(any(finding.advice for finding in findings))
+
+
+def _view(options: argparse.Namespace) -> int:
+    from tensorview.client.view import view  # noqa: PLC0415
+
+    return view(options.run_dir, port=options.port)
 
 
 def _replay(options: argparse.Namespace) -> int:

@@ -1,0 +1,90 @@
+"""A saved run, or one that is still being written: its ``.pvd`` files under ParaView's own time."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from paraview.simple import GetAnimationScene, PVDReader, ReloadFiles
+
+from tensorview.worker.frame import CHANNELS
+
+if TYPE_CHECKING:
+    from tensorview.run import Run
+
+LOOK_SECONDS = 1.0
+"""How often a run is asked for new captures."""
+
+
+class ReplayFeed:
+    """Reads a run through one ParaView reader a channel; ParaView's time controls choose the step.
+
+    Args:
+        run: as `Run.open` returned it; later captures are found by looking again.
+
+    Attributes:
+        sources: by channel, as far as files are there yet.
+    """
+
+    def __init__(self, run: Run) -> None:
+        self.run_path = run.path
+        self._id = run.id
+        self.sources: dict[str, Any] = {}
+        self._written: dict[str, tuple[int, int]] = {}
+        self._look_at = 0.0
+        self._scene = GetAnimationScene()
+        self._scene.PlayMode = "Snap To TimeSteps"
+        self._shown: float | None = None
+
+    @property
+    def status(self) -> str:
+        """What to say of the run, empty while all is as it should be."""
+        return "" if self.sources else f"waiting for the first capture in {self.run_path}"
+
+    def run(self) -> tuple[str, str]:
+        """Return directory and id of the run."""
+        return str(self.run_path), self._id
+
+    def poll(self) -> bool:
+        """Follow the files and ParaView's time; say whether there is anything new to show."""
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + LOOK_SECONDS
+            self._follow()
+        if not self.sources:
+            return False
+        now = float(self._scene.AnimationTime)
+        changed, self._shown = now != self._shown, now
+        return changed
+
+    def _follow(self) -> None:
+        changed = [channel for channel in CHANNELS if self._has_changed(channel)]
+        if not changed:
+            return
+        before = self._steps()
+        at_end = not before or float(self._scene.AnimationTime) >= before[-1]
+        for channel in changed:
+            if channel in self.sources:
+                ReloadFiles(self.sources[channel])
+            else:
+                path = self.run_path / f"{channel}.pvd"
+                self.sources[channel] = PVDReader(registrationName=path.name, FileName=str(path))
+        self._scene.UpdateAnimationUsingDataTimeSteps()
+        steps = self._steps()
+        if at_end and steps:
+            self._scene.AnimationTime = steps[-1]
+            self._shown = None
+
+    def _has_changed(self, channel: str) -> bool:
+        try:
+            found = (self.run_path / f"{channel}.pvd").stat()
+        except OSError:  # not written yet
+            return False
+        former = self._written.get(channel)
+        self._written[channel] = found.st_mtime_ns, found.st_size
+        return former != self._written[channel]
+
+    def _steps(self) -> list[float]:
+        steps: set[float] = set()
+        for source in self.sources.values():
+            steps.update(float(step) for step in source.TimestepValues)
+        return sorted(steps)

@@ -1,0 +1,157 @@
+"""A screen with `tensorview view` on it, used as a person would: eyes, mouse, keyboard."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import ImageGrab
+
+from tests.doubles import virtual_display, wait_until
+
+PAGE = (254, 254, 254)
+MAIN_WINDOW = "ParaView"
+MACROS_MENU = (470, 10)
+PROBE = """
+import json, os
+from paraview.simple import *
+from tensorview.client.window import buttons
+from tensorview.worker.datasets import arrays
+window = buttons.window
+{body}
+path = {path!r}
+with open(path + ".tmp", "w") as stream:
+    json.dump(found, stream)
+os.replace(path + ".tmp", path)
+"""
+
+
+class Desk:
+    """A screen of 1600 x 1000 pixels with the window of one `tensorview view`.
+
+    Args:
+        folder: for ParaView's settings and our notes.
+        arguments: of the command.
+        size: of the screen.
+    """
+
+    def __init__(self, folder, *arguments):
+        self.folder = folder
+        self.arguments = [str(argument) for argument in arguments]
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self):
+        display = self._stack.enter_context(virtual_display(size=(1600, 1000)))
+        self.environment = {
+            **os.environ,
+            "DISPLAY": display,
+            "XDG_CONFIG_HOME": str(self.folder / "config"),
+        }
+        self._said = (self.folder / "said").open("wb")
+        self._stack.callback(self._said.close)
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "tensorview", "view", *self.arguments],
+            env=self.environment,
+            stdout=self._said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        self._stack.callback(self._end)
+        try:
+            wait_until(self._is_open, seconds=60, what=f"the window; {self.said()}")
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        self._stack.close()
+
+    def _end(self):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+    def _is_open(self):
+        assert self.process.poll() is None, self.said()
+        return any(name.startswith(MAIN_WINDOW) for name in self.windows())
+
+    def said(self):
+        """What the command has printed."""
+        return (self.folder / "said").read_text(errors="replace")
+
+    def xdotool(self, *arguments):
+        """Use mouse or keyboard."""
+        command = ["xdotool", *map(str, arguments)]
+        return subprocess.run(
+            command, env=self.environment, capture_output=True, text=True, timeout=30, check=False
+        ).stdout
+
+    def click(self, x, y):
+        """Click with the left button at a place of the screen."""
+        self.xdotool("mousemove", x, y, "click", 1)
+
+    def key(self, *names):
+        """Press keys, one after another."""
+        self.xdotool("key", *names)
+
+    def windows(self):
+        """Titles of all visible windows: the main one, dialogs, boxes of messages."""
+        numbers = self.xdotool("search", "--onlyvisible", "--name", ".+").split()
+        names = [self.xdotool("getwindowname", number).strip() for number in numbers]
+        return [name for name in names if name]
+
+    def dialogs(self):
+        """Titles of all windows but the main one."""
+        return [name for name in self.windows() if not name.startswith(MAIN_WINDOW)]
+
+    def shot(self):
+        """What is on the screen, shape ``(H, W, 3)``, uint8."""
+        return np.asarray(ImageGrab.grab(xdisplay=self.environment["DISPLAY"]).convert("RGB"))
+
+    def paraview(self):
+        """Process id of ParaView itself."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
+        return int(children.split()[0])
+
+    def memory(self):
+        """Resident memory of ParaView in MiB."""
+        pages = int(Path(f"/proc/{self.paraview()}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+    def ask(self, body):
+        """Run Python in the window, as a macro from its menu; return what it put in ``found``."""
+        answer = self.folder / "answer.json"
+        answer.unlink(missing_ok=True)
+        macro = self.folder / "config" / "tensorview" / "ParaView" / "Macros" / "zz_probe.py"
+        macro.write_text(PROBE.format(body=body, path=str(answer)))
+        self.click(*MACROS_MENU)
+        time.sleep(0.5)
+        self.key("Up", "Return")  # the last macro
+        wait_until(answer.exists, seconds=20, what="an answer of the window")
+        return json.loads(answer.read_text())
+
+
+def page(shot):
+    """Where views are: rows and columns of the smallest box around all paper on the screen."""
+    paper = (shot == PAGE).all(axis=2)
+    rows, columns = np.flatnonzero(paper.any(axis=1)), np.flatnonzero(paper.any(axis=0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def quarters(shot):
+    """Cut the page into upper left, upper right, lower left, lower right."""
+    rows, columns = page(shot)
+    area = shot[rows, columns]
+    half = area.shape[0] // 2, area.shape[1] // 2
+    return (
+        area[: half[0], : half[1]],
+        area[: half[0], half[1] :],
+        area[half[0] :, : half[1]],
+        area[half[0] :, half[1] :],
+    )
