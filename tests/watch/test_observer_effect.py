@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 import tensorview
+from tensorview import steering
 from tensorview.run import Run
 from tensorview.sockets import links
 from tests.doubles import Viewer, free_port
@@ -50,7 +52,7 @@ def same(left, right):
     return left == right
 
 
-def training(*, steps, watching=None):
+def training(*, steps, watching=None, each=lambda _: None):
     random.seed(1)
     np.random.seed(1)  # noqa: NPY002  # the global state is the point
     model, optimizer = make_training()
@@ -58,7 +60,12 @@ def training(*, steps, watching=None):
     if watching is None:
         return everything(model, optimizer, train_steps(model, optimizer, steps))
     with tensorview.watch(model, optimizer, strict=True, **watching) as watcher:
-        losses = train_steps(model, optimizer, steps, each=lambda loss: watcher.log(loss=loss))
+
+        def log_and_each(loss):
+            watcher.log(loss=loss)
+            each(loss)
+
+        losses = train_steps(model, optimizer, steps, each=log_and_each)
     return everything(model, optimizer, losses)
 
 
@@ -100,6 +107,49 @@ def test_o1_every_way_to_take_activations_is_neutral(tmp_path, activations):
     )
 
     assert same(unwatched, watched)
+
+
+COMMANDS = {
+    5: ("capture", {}),
+    20: ("every", {"steps": 3}),
+    40: ("focus", {"layer": "conv2"}),
+    60: ("select", {"layer": "conv1", "filters": [1, 2]}),
+    80: ("focus", {"layer": None}),
+    90: ("every", {"factor": 2.0}),
+    100: ("capture", {}),
+    110: ("pause", {"seconds": 0.5}),
+}
+
+
+@pytest.mark.parametrize("activations", ["probe", "batch"])
+def test_o1_commands_that_look_leave_training_as_it_is(tmp_path, activations):
+    """Captures, focus, selections and pauses at any step change not a bit."""
+    run = tmp_path / "run"
+    unwatched = training(steps=160)
+    step = iter(range(10**9))
+
+    def each(_loss):
+        if (command := COMMANDS.get(next(step))) is not None:
+            steering.send(run, command[0], **command[1])
+        time.sleep(0.01)  # a look every 20 steps
+
+    watched = training(
+        steps=160,
+        watching={
+            "every": 10**9,
+            "run_dir": run,
+            "live": False,
+            "activations": activations,
+            "allow": steering.PERMISSIONS,
+        },
+        each=each,
+    )
+
+    assert same(unwatched, watched)
+    with steering.Answers(run) as answers:
+        applied = [answer.command for answer in answers.read() if answer.state == "applied"]
+    assert applied == [command for command, _ in COMMANDS.values()]
+    assert len(Run.open(run).steps()) > 5
 
 
 def descriptors():
