@@ -101,7 +101,7 @@ class ChartDisplay:
         data = None
         if "scalars" in self._sources:
             data = self._sources["scalars"].GetClientSideObject().GetOutputDataObject(0)
-        seen = (self._screen(), id(data), data and data.GetMTime())
+        seen = (self._screen(), data and data.GetMTime())
         if seen == self._seen:
             return
         self._seen = seen

@@ -61,6 +61,7 @@ class ColourMaps:
 
     def __init__(self, upkeep: Upkeep) -> None:
         self._upkeep = upkeep
+        self._tables: dict[str, Any] = {}
         self._bars: dict[tuple[str, str], Any] = {}
         self._last = 1
         for array, (ramp, low, high) in RAMPS.items():
@@ -73,9 +74,10 @@ class ColourMaps:
 
     def table(self, array: str) -> Any:
         """Return ParaView's colour map of an array."""
-        table = GetColorTransferFunction(array)
-        table.AutomaticRescaleRangeMode = "Never"
-        return table
+        if array not in self._tables:
+            self._tables[array] = GetColorTransferFunction(array)
+            self._tables[array].AutomaticRescaleRangeMode = "Never"
+        return self._tables[array]
 
     def end_steps(self, last: int) -> None:
         """Let the colours of steps end at the last one of the run."""

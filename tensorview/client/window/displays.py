@@ -95,7 +95,7 @@ class Display:
         """Bring all up to date with the sources."""
         self._show_new()
         datasets = {key: self._dataset(*key) for key in self._shown}
-        seen = [(key, id(data), data.GetMTime()) for key, data in datasets.items()]
+        seen = {key: data.GetMTime() for key, data in datasets.items()}
         if seen != self._seen:
             self._read(datasets)
             self._drawn = None

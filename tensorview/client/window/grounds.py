@@ -47,6 +47,7 @@ class Ground:
 
     def __init__(self, view: Any) -> None:
         self._mapper = vtkPolyDataMapper()
+        self._mapper.SetInputData(vtkPolyData())
         self._mapper.SetColorModeToDirectScalars()
         actor = vtkActor()
         actor.SetMapper(self._mapper)

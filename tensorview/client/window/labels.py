@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from vtkmodules.vtkCommonDataModel import vtkPolyData
 from vtkmodules.vtkRenderingCore import (
     vtkActor2D,
     vtkCoordinate,
@@ -51,6 +52,7 @@ class Labels:
         self._tones: list[Colour] = []
         self._swatches = vtkActor2D()
         self._mapper = vtkPolyDataMapper2D()
+        self._mapper.SetInputData(vtkPolyData())
         place = vtkCoordinate()
         place.SetCoordinateSystemToNormalizedViewport()
         self._mapper.SetTransformCoordinate(place)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import paraview
 from paraview.simple import (
     CreateLayout,
     CreateView,
     Delete,
     GetActiveView,
+    GetLayout,
     GetLayouts,
     GetViews,
     RemoveLayout,
@@ -46,7 +46,7 @@ class Tabs:
         made = {tab: [_new_view(name) for name in _titles(names)] for tab, names in TABS.items()}
         self.views: dict[str, list[Any]] = {}
         self._displays: dict[str, Sequence[Display | ChartDisplay]] = {}
-        self._last_tab = ""
+        self._front: Any = None
         for tab, names in TABS.items():
             _lay_out(tab.capitalize(), made[tab])
             if names == ("scalars",):
@@ -61,11 +61,17 @@ class Tabs:
             ]
             for name, view in zip(names, made[tab], strict=True):
                 self.views.setdefault(name, []).append(view)
+        self._all = [display for displays in self._displays.values() for display in displays]
+        for display in self._all:
+            display.update()
         for view in former_views:
             Delete(view)
         for layout in former_layouts:
             RemoveLayout(layout)
         SetActiveView(made[next(iter(TABS))][0])
+        # In its window, ParaView draws into what Qt gives.
+        self._has_window = self._all[0].view.GetRenderWindow().IsA("vtkGenericOpenGLRenderWindow")
+        self._front = self._looked_at()
 
     def update(self) -> None:
         """Bring what the user looks at up to date with the sources, without rendering."""
@@ -73,40 +79,38 @@ class Tabs:
             display.update()
 
     def render(self, *, tab: str | None = None) -> None:
-        """Render what the user looks at; without ParaView's window all tabs, or *tab* alone."""
-        self._last_tab = self._front()
-        for display in self._in_front() if tab is None else self._open(tab):
-            display.view.StillRender()
+        """Render what the user looks at; without a window of ParaView all tabs, or *tab* alone."""
+        self._front = self._looked_at()
+        for display in self._in_front() if tab is None else self._displays[tab]:
+            if is_open(display.view):
+                display.view.StillRender()
 
     def changed_tab(self) -> bool:
         """Say whether the user looks at another tab, size or zoom than at the last `render`."""
-        return self._front() != self._last_tab or any(
+        return self._looked_at() != self._front or any(
             display.needs_update() for display in self._in_front()
         )
 
     def say(self, text: str) -> None:
         """Write the status line of every tab, at the next `update`."""
-        for tab in self._displays:
-            for display in self._open(tab)[:1]:
+        for displays in self._displays.values():
+            for display in [each for each in displays if is_open(each.view)][:1]:
                 display.say(text)
 
-    def _front(self) -> str:
-        """Return the tab that the user looks at, empty where there is no window."""
-        if not paraview.fromGUI:
-            return ""
-        active = GetActiveView()
-        for tab in self._displays:
-            if any(display.view == active for display in self._open(tab)):
-                return tab
-        return ""
+    def _looked_at(self) -> Any:
+        """Return the layout that the user looks at, None where nobody can look."""
+        active = GetActiveView() if self._has_window else None
+        # While nothing is active, a view was closed in the tab that is still in front.
+        return GetLayout(active) if active else self._front
 
     def _in_front(self) -> list[Display | ChartDisplay]:
-        tabs = [self._front()] if paraview.fromGUI else list(self._displays)
-        return [display for tab in tabs for display in self._open(tab)]
-
-    def _open(self, tab: str) -> list[Display | ChartDisplay]:
-        """Return what the user has not closed of a tab."""
-        return [display for display in self._displays.get(tab, ()) if is_open(display.view)]
+        """Return what is shown in the tab that the user looks at; where nobody can look, all."""
+        front = self._looked_at()
+        return [
+            display
+            for display in self._all
+            if is_open(display.view) and (front is None or front.GetViewLocation(display.view) >= 0)
+        ]
 
 
 def _titles(names: tuple[str, ...]) -> list[str]:
