@@ -12,8 +12,9 @@ from tensorview.bounds import plan_activations, plan_weights
 from tensorview.run import Run
 from tensorview.snapshot import MAX_SNAPSHOT_BYTES
 from tensorview.worker.datasets import blocks, read_frame
-from tensorview.worker.frame import CHANNELS
+from tensorview.worker.frame import ATLAS_CHANNELS, CHANNELS
 from tensorview.worker.views import make_frame
+from tensorview.worker.views.datasets import with_field_data
 from tests.capture.test_bounds import select_layers_on_meta, vgg16
 from tests.doubles import Viewer, free_port, wait_until
 from tests.networks import make_training, train_steps
@@ -149,6 +150,22 @@ def test_a_focus_in_the_step_of_a_capture_keeps_what_the_capture_knew(tmp_path):
         assert list(once) == list(twice)
         for name, values in once.items():
             assert np.array_equal(values, twice[name], equal_nan=True), name
+
+
+def test_an_address_is_put_on_copies():
+    """What a frame holds stays as it was, for other sinks; an atlas keeps its layers' names."""
+    frame = make_frame(make_snapshot(np.random.default_rng(0), form="atlas"))
+    copies = {
+        channel: with_field_data(dataset, {"run_dir": "/there", "run_id": "f00"})
+        for channel, dataset in frame.datasets.items()
+    }
+    copied = dataclasses.replace(frame, datasets=copies)
+
+    assert {text(data, "run_dir") for data in field_data(copied)} == {"/there"}
+    assert not any(data.HasArray("run_dir") for data in field_data(frame))
+    for channel in ATLAS_CHANNELS:
+        names = [[name for name, _ in blocks(f.datasets[channel])] for f in (frame, copied)]
+        assert names[0] == names[1] == ["conv1", "conv2", "fc"]
 
 
 def addresses(folder):

@@ -201,17 +201,16 @@ def test_close_ends_a_pause(tmp_path, where):
 
 def test_a_pause_is_no_cost(tmp_path):
     """What `status` gives as our share of the time leaves pauses out."""
+    started = time.perf_counter()
     with watched(tmp_path) as (watcher, run):
-        ask(watcher, run, "capture")
-        before = watcher.status().cost
         steering.send(run, "pause", seconds=3)
         while not messages(run, "resumed"):
             watcher.step()
             time.sleep(0.005)
 
-        assert watcher._guard.seconds < 3
-        assert watcher._listener.paused_seconds >= 2.9
-        assert watcher.status().cost > before / 10
+        ours, elapsed = watcher._guard.seconds, time.perf_counter() - started
+        assert ours < 3
+        assert watcher.status().cost > ours / (elapsed - 2)
 
 
 @pytest.mark.paraview
