@@ -206,14 +206,6 @@ class Watcher:
         paraview = find_live(live, pipeline=self.settings.pipeline)
         if self.settings.formats:
             self._run = make_run(self.settings, description)
-        self._outputs = Outputs(
-            run_path=self._run.path if self._run else None,
-            run_id=self._run.id if self._run else "",
-            formats=self.settings.formats,
-            live=live,
-            pipeline=self.settings.pipeline,
-            paraview=paraview,
-        )
         if self._run is not None:
             self._listener = Listener(
                 self._run,
@@ -223,6 +215,14 @@ class Watcher:
                 guard=self._guard,
             )
             self._cleanup.callback(self._listener.close)
+        self._outputs = Outputs(
+            run_path=self._run.path if self._run else None,
+            run_id=self._run.id if self._run else "",
+            formats=self.settings.formats,
+            live=live,
+            pipeline=self.settings.pipeline,
+            paraview=paraview,
+        )
 
     @property
     def may_show_live(self) -> bool:
