@@ -26,18 +26,20 @@ def free_port() -> int:
 
 
 def wait_until(condition, *, seconds, what="the condition"):
-    """Wait for *condition*; fail the test with *what* when the time is up."""
+    """Wait for *condition*; fail the test with *what* (a text, or what makes it) in the end."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {what}"
+        text = "" if time.monotonic() < deadline else what() if callable(what) else what
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain for {text}"
         time.sleep(POLL_SECONDS)
 
 
 @contextlib.contextmanager
-def virtual_display():
+def virtual_display(*, size=(1280, 960)):
     """A screen that nobody sees: yields its name, for DISPLAY."""
     read, write = os.pipe()
-    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "1280x960x24", "+extension", "GLX"]
+    screen = f"{size[0]}x{size[1]}x24"
+    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", screen, "+extension", "GLX"]
     with subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL) as server:
         os.close(write)
         try:

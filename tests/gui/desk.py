@@ -10,24 +10,28 @@ import time
 from pathlib import Path
 
 import numpy as np
-from PIL import ImageGrab
+from PIL import Image, ImageGrab
 
 from tests.doubles import virtual_display, wait_until
 
 PAGE = (254, 254, 254)
 MAIN_WINDOW = "ParaView"
 MACROS_MENU = (470, 10)
-PROBE = """
-import json, os
+APPLY = (48, 494)
+ASK = """
+import os, runpy
+runpy.run_path({question!r})
+os.replace({answer!r} + ".tmp", {answer!r})
+"""
+QUESTION = """
+import json
 from paraview.simple import *
 from tensorview.client.window import buttons
 from tensorview.worker.datasets import arrays
 window = buttons.window
 {body}
-path = {path!r}
-with open(path + ".tmp", "w") as stream:
+with open({answer!r} + ".tmp", "w") as stream:
     json.dump(found, stream)
-os.replace(path + ".tmp", path)
 """
 
 
@@ -37,15 +41,18 @@ class Desk:
     Args:
         folder: for ParaView's settings and our notes.
         arguments: of the command.
-        size: of the screen.
     """
 
     def __init__(self, folder, *arguments):
         self.folder = folder
         self.arguments = [str(argument) for argument in arguments]
         self._stack = contextlib.ExitStack()
+        self._question, self._answer = folder / "question.py", folder / "answer.json"
 
     def __enter__(self):
+        macro = self.folder / "config" / "tensorview" / "ParaView" / "Macros" / "zz_ask.py"
+        macro.parent.mkdir(parents=True)
+        macro.write_text(ASK.format(question=str(self._question), answer=str(self._answer)))
         display = self._stack.enter_context(virtual_display(size=(1600, 1000)))
         self.environment = {
             **os.environ,
@@ -69,7 +76,10 @@ class Desk:
             raise
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind, *_):
+        if kind is not None:
+            with contextlib.suppress(OSError):
+                Image.fromarray(self.shot()).save(self.folder / "failure.png")
         self._stack.close()
 
     def _end(self):
@@ -124,23 +134,35 @@ class Desk:
         pages = int(Path(f"/proc/{self.paraview()}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
+    def add_filter(self, name, *, to):
+        """Add a filter by the quick search, and apply it."""
+        self.ask(f"SetActiveSource(FindSource({to!r})); found = 0")
+        self.key("ctrl+space")
+        wait_until(self.dialogs, seconds=20, what="the quick search")
+        self.xdotool("type", "--delay", 50, name)
+        time.sleep(1)
+        self.key("Return")
+        wait_until(lambda: not self.dialogs(), seconds=20, what="the filter")
+        time.sleep(1)
+        self.click(*APPLY)
+
     def ask(self, body):
-        """Run Python in the window, as a macro from its menu; return what it put in ``found``."""
-        answer = self.folder / "answer.json"
-        answer.unlink(missing_ok=True)
-        macro = self.folder / "config" / "tensorview" / "ParaView" / "Macros" / "zz_probe.py"
-        macro.write_text(PROBE.format(body=body, path=str(answer)))
+        """Run Python in the window, by the last macro of its menu; return what is in ``found``."""
+        self._answer.unlink(missing_ok=True)
+        self._question.write_text(QUESTION.format(body=body, answer=str(self._answer)))
         self.click(*MACROS_MENU)
         time.sleep(0.5)
-        self.key("Up", "Return")  # the last macro
-        wait_until(answer.exists, seconds=20, what="an answer of the window")
-        return json.loads(answer.read_text())
+        self.key("Up", "Return")
+        wait_until(self._answer.exists, seconds=20, what="an answer of the window")
+        return json.loads(self._answer.read_text())
 
 
 def page(shot):
-    """Where views are: rows and columns of the smallest box around all paper on the screen."""
+    """Where views are: rows and columns of the smallest box around all paper, or else all."""
     paper = (shot == PAGE).all(axis=2)
     rows, columns = np.flatnonzero(paper.any(axis=1)), np.flatnonzero(paper.any(axis=0))
+    if not len(rows):
+        return slice(0, shot.shape[0]), slice(0, shot.shape[1])
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 

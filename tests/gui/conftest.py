@@ -1,0 +1,28 @@
+"""Trainings beside the window."""
+
+import contextlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TRAINING = Path(__file__).parent / "training.py"
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Start trainings in the background: ``train(name, port=..., steps=..., every=...)``."""
+    with contextlib.ExitStack() as ends:
+
+        def start(name, *, port, steps=100_000, every=20):
+            log = ends.enter_context((tmp_path / f"{name}.log").open("wb"))
+            command = [sys.executable, TRAINING, tmp_path / name, port, steps, every]
+            process = subprocess.Popen(
+                list(map(str, command)), stdout=log, stderr=subprocess.STDOUT
+            )
+            ends.callback(process.wait)
+            ends.callback(process.kill)
+            return process
+
+        yield start

@@ -1,0 +1,103 @@
+"""The real ParaView window on real trainings: nobody clicks, and the picture is there."""
+
+import numpy as np
+import pytest
+
+from tensorview.sockets import viewer_listens
+from tensorview.worker.pictures.colours import GROUPS
+from tests.doubles import free_port, wait_until
+from tests.gui.desk import Desk, quarters
+
+pytestmark = [pytest.mark.paraview, pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+def share(area, *, red, green, blue):
+    """Share of pixels whose channels lie within the given ranges."""
+    within = [
+        (area[..., index] >= low) & (area[..., index] <= high)
+        for index, (low, high) in enumerate((red, green, blue))
+    ]
+    return float(np.logical_and.reduce(within).mean())
+
+
+def near(area, colour, *, by=12):
+    """Share of pixels near a colour given in [0, 1]."""
+    return float((np.abs(area - 255 * np.array(colour)) <= by).all(axis=2).mean())
+
+
+def is_coloured(shot):
+    """Say which of the four views of the overview hold the colours that they should."""
+    weights, trajectory, distribution, maps = quarters(shot)
+    return {
+        "weights": share(weights, red=(0, 130), green=(60, 180), blue=(150, 255)) > 0.01
+        and share(weights, red=(150, 255), green=(0, 140), blue=(0, 140)) > 0.01,
+        "trajectory": share(trajectory, red=(190, 240), green=(0, 130), blue=(90, 170)) > 0.0005,
+        "distribution": max(near(distribution, colour) for colour in GROUPS) > 0.002,
+        "maps": share(maps, red=(40, 140), green=(45, 150), blue=(60, 165)) > 0.005,
+    }
+
+
+ALL_FOUR = dict.fromkeys(("weights", "trajectory", "distribution", "maps"), True)
+
+
+@pytest.mark.parametrize("first", ["window", "training"])
+def test_four_coloured_views_without_a_click(tmp_path, train, first):
+    """Whichever comes first, `tensorview view` and a training find each other and show all."""
+    port = free_port()
+    if first == "training":
+        train("run", port=port)
+    with Desk(tmp_path, "--port", port) as desk:
+        if first == "window":
+            wait_until(lambda: viewer_listens(port), seconds=60, what="the window to listen")
+            train("run", port=port)
+        wait_until(
+            lambda: is_coloured(desk.shot()) == ALL_FOUR,
+            seconds=90,
+            what=lambda: f"four coloured views, got {is_coloured(desk.shot())}",
+        )
+
+        assert desk.dialogs() == []
+
+
+THRESHOLD = """
+threshold = FindSource("Threshold1")
+found = {"there": threshold is not None}
+if threshold:
+    data = threshold.GetClientSideObject().GetOutputDataObject(0)
+    notes = arrays(threshold.Input.GetClientSideObject().GetOutputDataObject(0).GetFieldData())
+    found["cells"] = data.GetNumberOfCells()
+    found["step"] = int(notes["step"][0])
+"""
+STEP = """
+notes = arrays(window.feed.sources["scalars"].GetClientSideObject().GetOutputDataObject(0)
+               .GetFieldData())
+found = {"step": int(notes["step"][0]), "run": window.feed.run()[0]}
+"""
+
+
+def test_one_window_sees_one_training_after_another(tmp_path, train):
+    """Pictures resume, also after one that was killed; what the user added stays; no box opens."""
+    port = free_port()
+    with Desk(tmp_path, "--port", port) as desk:
+
+        def shown(run):
+            found = desk.ask(STEP)
+            return found["run"] == str(tmp_path / run) and found["step"] > 20
+
+        first = train("first", port=port)
+        wait_until(lambda: is_coloured(desk.shot()) == ALL_FOUR, seconds=90, what="a picture")
+        desk.add_filter("Threshold", to="weights")
+        wait_until(lambda: desk.ask(THRESHOLD).get("cells"), seconds=20, what="the Threshold")
+        first.kill()
+        first.wait()
+        second = train("second", port=port, steps=200)
+        wait_until(lambda: shown("second"), seconds=60, what="the second training")
+        second.wait()
+        train("third", port=port)
+        wait_until(lambda: shown("third"), seconds=60, what="the third training")
+        threshold = desk.ask(THRESHOLD)
+
+        assert is_coloured(desk.shot()) == ALL_FOUR
+        assert threshold["there"]
+        assert threshold["cells"] > 0
+        assert desk.dialogs() == []
