@@ -41,19 +41,12 @@ class Selection:
         self._targets: dict[str, Target] = {}
         self._outlines: dict[str, Outlines] = {}
         self._calmed: set[str] = set()
-        self._stamp: list[Any] = []
+        self._stamps: list[tuple[int, ...]] = []
 
     def changed(self) -> bool:
         """Follow what the user picks; say whether the views show another selection now."""
-        picks = list(self._picks())
-        stamps = [stamp(chosen) for _, _, chosen in picks]
-        if stamps == self._stamp:
+        if not self._follow():
             return False
-        self._stamp = stamps
-        filters = joined(touched(*pick) for pick in picks)
-        if filters == self.filters:
-            return False
-        self.filters = filters
         self._outline()
         return True
 
@@ -64,12 +57,25 @@ class Selection:
                 if channel not in self._targets:
                     self._targets[channel] = Target(channel)
                 self._targets[channel].follow(self._sources[channel])
+        self._follow()
         for pick in self._picks():
             # Cells may have other numbers now, in another order of layers or groups.
             if not _within(touched(*pick), self.filters):
                 hold(*pick, self.filters)
-        self._stamp = [stamp(chosen) for _, _, chosen in self._picks()]
+        self._stamps = self._present_stamps()
         self._outline()
+
+    def _follow(self) -> bool:
+        """Take over what is picked now; say whether that is something else."""
+        stamps = self._present_stamps()
+        if stamps == self._stamps:
+            return False
+        self._stamps = stamps
+        former, self.filters = self.filters, joined(touched(*pick) for pick in self._picks())
+        return self.filters != former
+
+    def _present_stamps(self) -> list[tuple[int, ...]]:
+        return [stamp(chosen) for _, _, chosen in self._picks()]
 
     def _picks(self) -> Iterator[tuple[Any, int, Any]]:
         """Yield what is picked now: source, its port, and ParaView's proxy of the selection."""
@@ -85,18 +91,14 @@ class Selection:
         boxes: dict[str, NDArray[Any]] = {}
         open_views = set()
         for view in GetRenderViews():
-            shown = {}
-            for channel, source in self._sources.items():
-                if (representation := _visible(view, source)) is not None:
-                    shown[channel] = representation
+            shown = self._channels(view)
             if not shown:
                 continue
             name = view.SMProxy.GetGlobalIDAsString()
             open_views.add(name)
             if name not in self._outlines:
                 self._outlines[name] = Outlines(view)
-            for channel, representation in shown.items():
-                self._calm(representation)
+            for channel in shown:
                 if channel in self._targets:
                     self._targets[channel].show(view)
                 if channel not in boxes:
@@ -105,25 +107,38 @@ class Selection:
         for name in self._outlines.keys() - open_views:
             del self._outlines[name]
 
-    def _calm(self, representation: Any) -> None:
-        """Let ParaView mark picks by their outer box, once: its meshes hide what they mark."""
+    def _channels(self, view: Any) -> list[str]:
+        """Return the channels that a view shows."""
+        channels = {source.SMProxy: channel for channel, source in self._sources.items()}
+        shown = []
+        for representation, source in _representations(view):
+            if source in channels:
+                self._calm(representation, channels[source])
+                if representation.GetProperty("Visibility").GetElement(0):
+                    shown.append(channels[source])
+        return list(dict.fromkeys(shown))
+
+    def _calm(self, representation: Any, channel: str) -> None:
+        """Keep ParaView's own marks from hiding what they mark; set once.
+
+        Of weights, whose cells are picked to read a value, it marks the outer box.
+        """
         name = representation.GetGlobalIDAsString()
-        if name not in self._calmed:
-            self._calmed.add(name)
-            representation.GetProperty("SelectionUseOutline").SetElement(0, 1)
-            representation.UpdateVTKObjects()
+        if name in self._calmed:
+            return
+        self._calmed.add(name)
+        change = ("SelectionUseOutline", 1) if channel == "weights" else ("SelectionVisibility", 0)
+        representation.GetProperty(change[0]).SetElement(0, change[1])
+        representation.UpdateVTKObjects()
 
 
-def _visible(view: Any, source: Any) -> Any:
-    """Return ParaView's proxy of how a view shows a source, None where it does not."""
+def _representations(view: Any) -> Iterator[tuple[Any, Any]]:
+    """Yield ParaView's proxies of all that a view shows, with those of where it comes from."""
     shown = view.SMProxy.GetProperty("Representations")
     for representation in (shown.GetProxy(index) for index in range(shown.GetNumberOfProxies())):
         given = representation.GetProperty("Input")
-        if given is not None and given.GetNumberOfProxies() and given.GetProxy(0) is source.SMProxy:
-            return (
-                representation if representation.GetProperty("Visibility").GetElement(0) else None
-            )
-    return None
+        if given is not None and given.GetNumberOfProxies():
+            yield representation, given.GetProxy(0)
 
 
 def _boxes(source: Any, filters: Filters) -> NDArray[Any]:

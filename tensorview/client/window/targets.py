@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from paraview.simple import Show, TrivialProducer
+from paraview.simple import GetActiveSource, SetActiveSource, Show, TrivialProducer
 from vtkmodules.vtkCommonDataModel import vtkPolyData
 
 from tensorview.client.window.filters import extents, owners, tile_boxes
@@ -34,7 +34,9 @@ class Target:
     """
 
     def __init__(self, channel: str) -> None:
+        active = GetActiveSource()
         self.source = TrivialProducer(registrationName=f"{channel} windows")
+        SetActiveSource(active)
         self._key: Any = None
         self._views: set[str] = set()
         self._put(vtkPolyData())
@@ -72,6 +74,7 @@ class Target:
         shown.ColorArrayName = [None, ""]
         shown.AmbientColor = shown.DiffuseColor = list(PAGE)
         shown.Ambient, shown.Diffuse = 1.0, 0.0
+        shown.SelectionVisibility = 0
 
     def _put(self, shape: vtkPolyData) -> None:
         self.source.GetClientSideObject().SetOutput(shape)
