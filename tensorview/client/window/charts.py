@@ -17,7 +17,7 @@ from tensorview.worker.pictures.colours import GRID, GROUPS, INK, LINE, MUTED, P
 from tensorview.worker.pictures.series import layer_colours
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 KEY_PITCH = 17
 """Height of a line of a legend in pixels."""
 LONGEST_LABEL = 22
+MOST_DOTS = 12
+"""Captures up to which each is marked with a dot."""
+DOT, NO_DOT = "4", "0"
+LOG_MARGIN = 1.3
+"""Factor by which a logarithmic axis reaches beyond the values."""
 ALWAYS = {"update_ratio", "gradient_norm", "dead"}
 """Shown for every layer; other quantities only where they are not 0, as they should be."""
 SUFFIXES = {"nonfinite_weights": " (weights)", "nonfinite_activations": " (activations)"}
@@ -74,6 +79,8 @@ class ChartDisplay:
         upkeep: keeps what the user has changed.
     """
 
+    channels = ("scalars",)
+
     def __init__(
         self, title: str, view: Any, *, sources: Mapping[str, Any], upkeep: Upkeep
     ) -> None:
@@ -109,10 +116,13 @@ class ChartDisplay:
         columns = {} if data is None else dict(arrays(data.GetPointData()))
         found = lines(columns, self._chart, layers=[place.name for place in notes.places])
         about = self._chart.about or header(notes)
-        if found:
-            self._draw(found, columns=columns)
-        elif notes.run:
+        if not found and notes.run:
             about = "no values"
+        if len(columns.get("step", ())) > 1:
+            self._draw(found, columns=columns)
+        elif self._shown:
+            self._shown.Visibility = 0  # VTK complains of lines of one point
+        self._labels.begin()
         self._labels.begin()
         write_header(self._labels, self._title, about=about)
         write_status(self._labels, self._status)
@@ -127,20 +137,35 @@ class ChartDisplay:
             self._shown.AttributeType = "Point Data"
             self._shown.UseIndexForXAxis = 0
             self._shown.XArrayName = "step"
+        self._upkeep.set(self._shown, Visibility=1)
+        mark = DOT if len(columns["step"]) <= MOST_DOTS else NO_DOT
         self._upkeep.set(
             self._shown,
             SeriesVisibility=[line.column for line in found],
-            SeriesLabel=[text for line in found for text in (line.column, line.label)],
-            SeriesColor=[text for line in found for text in (line.column, *map(str, line.colour))],
-            SeriesLineThickness=[text for line in found for text in (line.column, "2")],
+            SeriesLabel=_by_column(found, lambda line: [line.label]),
+            SeriesColor=_by_column(found, lambda line: list(map(str, line.colour))),
+            SeriesLineThickness=_by_column(found, lambda _: ["2"]),
+            SeriesMarkerStyle=_by_column(found, lambda _: [mark]),
+            SeriesMarkerSize=_by_column(found, lambda _: ["5"]),
         )
-        values = np.concatenate([columns[line.column] for line in found])
-        is_positive = bool((values[np.isfinite(values)] > 0).any())
-        self._upkeep.set(
-            self.view, LeftAxisLogScale=int(self._chart.is_logarithmic and is_positive)
-        )
+        self._set_axis(np.concatenate([np.empty(0), *(columns[line.column] for line in found)]))
         room = (self._labels.size[1] - 2 * TOP) / KEY_PITCH
         self._upkeep.set(self.view, ShowLegend=int(1 < len(found) <= room))
+
+    def _set_axis(self, values: NDArray[Any]) -> None:
+        """Make the y axis logarithmic where it can be."""
+        values = values[np.isfinite(values)]
+        positive = values[values > 0]
+        is_logarithmic = self._chart.is_logarithmic and positive.size > 0
+        # Over an axis that reaches 0, ParaView would put a red sign.
+        is_custom = is_logarithmic and positive.size < values.size
+        self._upkeep.set(
+            self.view,
+            LeftAxisLogScale=int(is_logarithmic),
+            LeftAxisUseCustomRange=int(is_custom),
+            LeftAxisRangeMinimum=positive.min() / LOG_MARGIN if is_custom else 0.0,
+            LeftAxisRangeMaximum=positive.max() * LOG_MARGIN if is_custom else 1.0,
+        )
 
 
 def lines(columns: Mapping[str, NDArray[Any]], chart: Chart, *, layers: list[str]) -> list[Line]:
@@ -169,6 +194,11 @@ def lines(columns: Mapping[str, NDArray[Any]], chart: Chart, *, layers: list[str
             if column and (quantity in ALWAYS or (columns[column] > 0).any()):
                 found.append(Line(column, _short(layer) + SUFFIXES.get(quantity, ""), colour))
     return found
+
+
+def _by_column(found: list[Line], what: Callable[[Line], list[str]]) -> list[str]:
+    """Return what ParaView is to know of every line, each behind its column's name."""
+    return [text for line in found for text in (line.column, *what(line))]
 
 
 def _short(name: str) -> str:

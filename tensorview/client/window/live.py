@@ -24,7 +24,10 @@ class LiveFeed:
 
     Attributes:
         sources: by channel; those of atlases come with the first layer that is in one.
+        time: None: what is shown is now.
     """
+
+    time = None
 
     def __init__(self, link: Link, *, waiting: str) -> None:
         self.link = link

@@ -5,11 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from paraview.simple import GetAnimationScene, PVDReader, ReloadFiles
+from paraview.simple import GetAnimationScene, GetTimeKeeper, PVDReader, ReloadFiles
 
 from tensorview.worker.frame import CHANNELS
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tensorview.run import Run
 
 LOOK_SECONDS = 1.0
@@ -34,6 +36,7 @@ class ReplayFeed:
         self._look_at = 0.0
         self._scene = GetAnimationScene()
         self._scene.PlayMode = "Snap To TimeSteps"
+        self._clock = GetTimeKeeper()
         self._shown: float | None = None
 
     @property
@@ -45,23 +48,33 @@ class ReplayFeed:
         """Return directory and id of the run."""
         return str(self.run_path), self._id
 
+    @property
+    def time(self) -> float:
+        """The step that ParaView's time controls stand at."""
+        return float(self._clock.Time)
+
+    def before_drawing(self, prepare: Callable[[], None]) -> None:
+        """Have *prepare* called when the time has changed, before ParaView draws it."""
+        self._clock.SMProxy.GetProperty("Time").AddObserver("ModifiedEvent", lambda *_: prepare())
+
+    def moved(self) -> bool:
+        """Say whether the time is another one than at the last call."""
+        former, self._shown = self._shown, self.time
+        return bool(self.sources) and former != self._shown
+
     def poll(self) -> bool:
-        """Follow the files and ParaView's time; say whether there is anything new to show."""
+        """Follow files and time; say whether there is anything new to show."""
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + LOOK_SECONDS
             self._follow()
-        if not self.sources:
-            return False
-        now = float(self._scene.AnimationTime)
-        changed, self._shown = now != self._shown, now
-        return changed
+        return self.moved()
 
     def _follow(self) -> None:
         changed = [channel for channel in CHANNELS if self._has_changed(channel)]
         if not changed:
             return
         before = self._steps()
-        at_end = not before or float(self._scene.AnimationTime) >= before[-1]
+        at_end = not before or self.time >= before[-1]
         for channel in changed:
             if channel in self.sources:
                 ReloadFiles(self.sources[channel])

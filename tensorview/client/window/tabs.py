@@ -91,6 +91,14 @@ class Tabs:
             display.needs_update() for display in self._in_front()
         )
 
+    def front_views(self) -> list[Any]:
+        """Return the views that the user looks at; where nobody can look, all."""
+        return [display.view for display in self._in_front()]
+
+    def front_channels(self) -> set[str]:
+        """Return the Catalyst channels that they show, as far as there are any."""
+        return {channel for display in self._in_front() for channel in display.channels}
+
     def say(self, text: str) -> None:
         """Write the status line of every tab, at the next `update`."""
         for displays in self._displays.values():

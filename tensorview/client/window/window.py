@@ -9,6 +9,8 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from paraview.simple import GetAnimationScene
+
 from tensorview.client.link import Link
 from tensorview.client.window import buttons
 from tensorview.client.window.live import LiveFeed
@@ -21,7 +23,7 @@ from tensorview.run import Run
 from tensorview.worker.datasets import arrays
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
@@ -52,6 +54,9 @@ class Window:
         self.tabs = Tabs(self.shown)
         self.selection = Selection(self.shown)
         self.steering = Steering(self._tell, self.selection)
+        self._drawn_by_time: list[Any] = []
+        if isinstance(feed, ReplayFeed):
+            feed.before_drawing(lambda: self._prepare(feed))
 
     def start_clock(self) -> None:
         """Let ParaView's event loop call `tick` from now on.
@@ -68,31 +73,61 @@ class Window:
         started = time.monotonic()
         if started < self._free_at:
             return
-        self._free_at = math.inf  # rendering may call us again
-        try:
-            self._tick()
-        except Exception as error:  # noqa: BLE001  # a traceback would open a box in ParaView
-            self._note_fault(error)
+        self._guard(self._tick)
         worked = time.monotonic() - started
         self._free_at = started + worked * (2 if worked > WORTH_RESTING_SECONDS else 1)
+
+    def _guard(self, action: Callable[[], None]) -> None:
+        self._free_at = math.inf  # rendering may call us again
+        try:
+            action()
+        except Exception as error:  # noqa: BLE001  # a traceback would open a box in ParaView
+            self._note_fault(error)
+        self._free_at = 0.0
 
     def _tick(self) -> None:
         new = self.feed.poll()
         self.steering.poll()
         if new:
-            self._add_sources()
-            self.steering.run_is(*self.feed.run())
-            self._follow_focus()
+            self._take_over()
         said = self._say()
-        if self.chooser.apply() or new:
-            for proxy in self.shown.values():
-                proxy.UpdatePipeline()
-            self.selection.refresh()
+        if self.chooser.apply() or new or self.tabs.changed_tab():
+            self._update()
+            self._render()
+        elif self.selection.changed() or said:
             self.tabs.update()
-            self.tabs.render()
-        elif self.selection.changed() or self.tabs.changed_tab() or said:
-            self.tabs.update()
-            self.tabs.render()
+            self._render()
+
+    def _prepare(self, feed: ReplayFeed) -> None:
+        """Follow ParaView's time controls; ParaView draws by itself after this."""
+
+        def prepare() -> None:
+            if feed.moved():
+                self._take_over()
+                self._update()
+
+        if self._free_at < math.inf:  # else it is we who move the time
+            self._guard(prepare)
+
+    def _take_over(self) -> None:
+        """Follow what the data say of their run."""
+        self._add_sources()
+        self.steering.run_is(*self.feed.run())
+        self._follow_focus()
+
+    def _update(self) -> None:
+        """Bring what the user looks at up to date, without drawing it."""
+        for channel in self.tabs.front_channels() & self.shown.keys():
+            self.shown[channel].UpdatePipeline(self.feed.time)
+        self.selection.refresh()
+        self.tabs.update()
+
+    def _render(self) -> None:
+        views = self.tabs.front_views()
+        if views != self._drawn_by_time:
+            # Else ParaView draws every tab at each step of time.
+            self._drawn_by_time = GetAnimationScene().ViewModules = views
+        self.tabs.render()
 
     def _add_sources(self) -> None:
         """Put the chooser's filter behind every source that has none yet."""
