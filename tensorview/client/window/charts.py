@@ -118,11 +118,12 @@ class ChartDisplay:
         about = self._chart.about or header(notes)
         if not found and notes.run:
             about = "no values"
-        if len(columns.get("step", ())) > 1:
+        # Of a line with one point VTK would complain in a box.
+        has_lines = len(columns.get("step", ())) > 1
+        if has_lines:
             self._draw(found, columns=columns)
-        elif self._shown:
-            self._shown.Visibility = 0  # VTK complains of lines of one point
-        self._labels.begin()
+        if self._shown:
+            self._upkeep.set(self._shown, Visibility=int(has_lines))
         self._labels.begin()
         write_header(self._labels, self._title, about=about)
         write_status(self._labels, self._status)
@@ -137,7 +138,6 @@ class ChartDisplay:
             self._shown.AttributeType = "Point Data"
             self._shown.UseIndexForXAxis = 0
             self._shown.XArrayName = "step"
-        self._upkeep.set(self._shown, Visibility=1)
         mark = DOT if len(columns["step"]) <= MOST_DOTS else NO_DOT
         self._upkeep.set(
             self._shown,

@@ -76,12 +76,18 @@ class Display:
         view.Background = list(PAGE)
         view.OrientationAxesVisibility = 0
         view.CenterAxesVisibility = 0
-        view.UseFXAA = int(self._look.smooth)
+        view.UseFXAA = int(self._look.blurs)
+        view.GetRenderWindow().SetMultiSamples(self._look.samples)
         view.CameraParallelProjection = 1
         view.InteractionMode = "2D" if self._look.is_flat else "3D"
         self._labels = Labels(view)
         self._ground = Ground(view)
         self._images = Images(view)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Return the Catalyst channels that it shows, as far as there are any."""
+        return self._name, f"{self._name}_atlas"
 
     def say(self, text: str) -> None:
         """Write the status line."""
@@ -107,7 +113,7 @@ class Display:
             self._drawn = self._screen()
 
     def _show_new(self) -> None:
-        for channel in (self._name, f"{self._name}_atlas"):
+        for channel in self.channels:
             if channel in self._sources and (channel, 0) not in self._shown:
                 source = self._sources[channel]
                 self._shown[channel, 0] = self._show(
@@ -118,7 +124,8 @@ class Display:
                     self._shown[channel, 0].SetRepresentationType("Outline")
                     self._shown[channel, 0].AmbientColor = list(GRID)
                     self._shown[channel, 0].ColorArrayName = ["POINTS", ""]
-                if source.SMProxy.GetNumberOfOutputPorts() > FRAMES_PORT:
+                ports = source.SMProxy.GetNumberOfOutputPorts()
+                if self._look.has_frames and ports > FRAMES_PORT:
                     frames = OutputPort(source, FRAMES_PORT)
                     self._shown[channel, FRAMES_PORT] = self._show(
                         frames, array="group", properties=FLAT
@@ -140,7 +147,7 @@ class Display:
     def _read(self, datasets: Mapping[tuple[str, int], Any]) -> None:
         found = [leaf for data in datasets.values() for leaf in leaves(data)]
         self._notes = read_notes(found)
-        if self._look.shows_groups:
+        if self._look.has_groups:
             arrays = [data.GetCellData().GetArray("group") for data in found]
             groups = [np.unique(vtk_to_numpy(array)) for array in arrays if array]
             self._groups = np.unique(np.concatenate([np.empty(0, int), *groups])).tolist()

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
 
 FLAT = {"Ambient": 1.0, "Diffuse": 0.0}
 """Colours as they are in the colour map, whatever the light."""
-FRAMES = {"array": "group", "properties": FLAT}
 
 
 class Look(NamedTuple):
@@ -26,13 +25,15 @@ class Look(NamedTuple):
         bar: title of its colour bar, empty for none.
         eye: where the camera stands.
         is_flat: whether the view is moved in two dimensions only.
-        smooth: whether edges are smoothed, which blurs what is small.
+        samples: a pixel; more smooth edges, and show what is thinner than a pixel.
+        blurs: whether edges are smoothed afterwards instead, which blurs what is small.
         properties: of the representation.
         ground: makes what the data stand on.
         title_room: height that is free for titles, in panel units.
         title_rise: distance of a title from its panel, in panel units; negative for one below.
         gutters: whether NaN in an image stands for nothing.
-        shows_groups: whether a legend of groups is needed.
+        has_groups: whether a legend of groups is needed.
+        has_frames: whether there are frames in the colour of the group.
     """
 
     title: str
@@ -41,13 +42,15 @@ class Look(NamedTuple):
     bar: str = ""
     eye: Eye = Eye()
     is_flat: bool = True
-    smooth: bool = False
+    samples: int = 4
+    blurs: bool = False
     properties: Mapping[str, Any] = FLAT
     ground: Callable[..., Any] | None = None
     title_room: float = LABEL_GAP
     title_rise: float = 0.0
     gutters: bool = True
-    shows_groups: bool = False
+    has_groups: bool = False
+    has_frames: bool = False
 
 
 LOOKS = {
@@ -57,6 +60,7 @@ LOOKS = {
         bar="weight / range",
         eye=Eye(elevation=64.0),
         is_flat=False,
+        samples=0,  # without a graphics card they would take as long as all else
         properties={"Ambient": 0.45, "Diffuse": 0.7, "Specular": 0.0},
         ground=trays,
         title_room=0.11,  # blocks rise and trays hang into the rest
@@ -70,7 +74,8 @@ LOOKS = {
         # High above: the first two axes, which lie flat, hold most of a path's variance.
         eye=Eye(elevation=66.0, azimuth=-8.0),
         is_flat=False,
-        smooth=True,
+        samples=0,
+        blurs=True,  # round dots
         properties={
             **FLAT,
             "LineWidth": 4.0,
@@ -80,7 +85,7 @@ LOOKS = {
         ground=boxes,
         title_rise=-LABEL_GAP,
     ),
-    "distribution": Look("Distribution", "group", ground=windows, shows_groups=True),
-    "maps": Look("Maps", "activation_scaled", bar="activation", shows_groups=True),
+    "distribution": Look("Distribution", "group", ground=windows, has_groups=True),
+    "maps": Look("Maps", "activation_scaled", bar="activation", has_groups=True, has_frames=True),
     "correlation": Look("Correlation", "pcc", bar="Pearson r", gutters=False),
 }
