@@ -10,6 +10,7 @@ from tensorview import __version__
 from tensorview.errors import TensorviewError
 from tensorview.settings import DEFAULT_PORT, check_port
 from tensorview.steering.ctl import add_arguments, control
+from tensorview.tabs import TABS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,6 +49,11 @@ def _parser() -> argparse.ArgumentParser:
     view.add_argument(
         "--port", type=int, default=DEFAULT_PORT, help="to listen on, live (default: %(default)s)"
     )
+    view.add_argument(
+        "--install-macro",
+        action="store_true",
+        help="instead, give your own ParaView a button that lays out what Catalyst > Connect found",
+    )
     view.set_defaults(run=_view)
 
     replay = commands.add_parser("replay", help="send a saved run to a live ParaView client")
@@ -67,15 +73,39 @@ def _parser() -> argparse.ArgumentParser:
     add_arguments(ctl)
     ctl.set_defaults(run=_ctl)
 
-    export = commands.add_parser("export", help="make pictures or tables of a saved run")
+    export = commands.add_parser(
+        "export",
+        help="make pictures, films or tables of a saved run",
+        description="Make pictures and tables of one step of a saved run, and a film of all steps. "
+        "Existing files are replaced.",
+    )
     export.add_argument("run_dir", metavar="RUN", help="run directory")
-    export.add_argument("--png", action="store_true", help="one picture a view")
-    export.add_argument("--csv", action="store_true", help="one table a view")
-    export.add_argument("--step", type=int, help="of this step (default: the last)")
+    export.add_argument("--png", action="store_true", help="a picture of every view, and overview")
+    export.add_argument("--csv", action="store_true", help="a table of every view")
+    export.add_argument(
+        "--movie",
+        metavar="FILE",
+        help="a film of all steps: .webm, .mp4, .gif (these need the package av) or .ogv; colours "
+        "and axes are those of the last step throughout",
+    )
+    export.add_argument(
+        "--tab",
+        choices=TABS,
+        help="draw this alone (default: every view and overview; --movie: overview)",
+    )
+    export.add_argument("--step", type=int, help="of pictures and tables (default: the last)")
     export.add_argument(
         "--sample", type=int, help="of the probe, for the maps (default: the mean over it)"
     )
-    export.add_argument("--out", help="directory (default: RUN/pictures, RUN/tables)")
+    export.add_argument(
+        "--size", type=_size, metavar="WxH", help="in pixels, even numbers (default: 1280x960)"
+    )
+    export.add_argument(
+        "--fps", type=int, default=10, help="frames of the film a second (default: %(default)s)"
+    )
+    export.add_argument(
+        "--out", help="directory of pictures and tables (default: RUN/pictures, RUN/tables)"
+    )
     export.set_defaults(run=_export)
     return parser
 
@@ -90,8 +120,10 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _view(options: argparse.Namespace) -> int:
-    from tensorview.client.view import view  # noqa: PLC0415
+    from tensorview.client.view import add_layout_macro, view  # noqa: PLC0415
 
+    if options.install_macro:
+        return add_layout_macro()
     return view(options.run_dir, port=options.port)
 
 
@@ -108,13 +140,24 @@ def _ctl(options: argparse.Namespace) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from tensorview.export import export  # noqa: PLC0415
+    from tensorview.export import SIZE, export  # noqa: PLC0415
 
     return export(
         options.run_dir,
         png=options.png,
         csv=options.csv,
+        movie=options.movie,
+        tab=options.tab,
         step=options.step,
         out=options.out,
         sample=options.sample,
+        size=options.size or SIZE,
+        fps=options.fps,
     )
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise argparse.ArgumentTypeError(f"expected WxH, for example 1280x960, found {text!r}")
+    return int(width), int(height)

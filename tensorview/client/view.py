@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tensorview.client.paraview import INSTALL_HINT, find_paraview
-from tensorview.client.window.macros import write_macros
+from tensorview.client.window.macros import install_macro, write_macros
 from tensorview.errors import ParaViewError
 from tensorview.run import Run
 from tensorview.settings import check_port
@@ -164,19 +164,54 @@ def _answers(display: str) -> bool:
     return False
 
 
+def add_layout_macro() -> int:
+    """Add the macro that lays out a *Catalyst > Connect* to the user's own ParaView.
+
+    Returns:
+        0.
+
+    Raises:
+        ParaViewError: its folder cannot be written.
+    """
+    try:
+        path = install_macro(_settings() / "ParaView" / "Macros")
+    except OSError as error:
+        raise ParaViewError(
+            f"Cannot write the macro: {error.filename}: {error.strerror}."
+        ) from None
+    sys.stdout.write(
+        f"{path} is a button of your own ParaView from its next start on. Press it once a training "
+        f"has come to Catalyst > Connect.\n"
+    )
+    return 0
+
+
 def prepare_settings(paraview: ParaView) -> Path:
     """Make a configuration directory of our own for ParaView, and return it.
 
     The user's own ParaView settings stay untouched.
+
+    Raises:
+        ParaViewError: it cannot be written.
     """
-    base = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
-    own = Path(base) / "tensorview"
+    own = _settings() / "tensorview"
     folder = own / "ParaView"
-    folder.mkdir(parents=True, exist_ok=True)
     version = ".".join(map(str, paraview.version))
     # Since version 6 all ParaViews share one file.
     name = "ParaView.ini" if paraview.version >= (6,) else f"ParaView{version}.ini"
-    if not (folder / name).exists():
-        (folder / name).write_text(FIRST_SETTINGS, encoding="utf-8")
-    write_macros(folder / "Macros")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / name).exists():
+            (folder / name).write_text(FIRST_SETTINGS, encoding="utf-8")
+        write_macros(folder / "Macros")
+    except OSError as error:
+        raise ParaViewError(
+            f"Cannot write ParaView's settings for us: {error.filename}: {error.strerror}. Set "
+            f"XDG_CONFIG_HOME to a directory that can be written."
+        ) from None
     return own
+
+
+def _settings() -> Path:
+    """Return the user's configuration directory."""
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")

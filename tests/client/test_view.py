@@ -165,6 +165,36 @@ def test_settings_are_our_own_and_kept(tmp_path, monkeypatch, version, name):
     assert list((folder / "ParaView" / "Macros").glob("*.py"))
 
 
+def test_settings_that_cannot_be_written_are_named(tmp_path, display):
+    """Before anything opens."""
+    pvpython = fake_pvpython(tmp_path, [5, 11, 0])
+    (tmp_path / "paraview").touch()
+    (tmp_path / "file").touch()
+    result = view(
+        "--port",
+        free_port(),
+        DISPLAY=display,
+        TENSORVIEW_PVPYTHON=str(pvpython),
+        XDG_CONFIG_HOME=str(tmp_path / "file"),
+    )
+
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"tensorview: Cannot write ParaView's settings for us: {tmp_path / 'file'}"
+        f"/tensorview/ParaView: Not a directory. Set XDG_CONFIG_HOME to a directory that can be written.\n"
+    )
+
+
+def test_the_layout_macro_goes_to_the_users_own_paraview(tmp_path):
+    """One command, for those who prefer Catalyst > Connect; no display is needed for it."""
+    result = view("--install-macro", XDG_CONFIG_HOME=str(tmp_path), DISPLAY=None)
+    (macro,) = (tmp_path / "ParaView" / "Macros").glob("*.py")
+
+    assert result.returncode == 0
+    assert result.stdout.startswith(f"{macro} is a button of your own ParaView from its next start")
+    assert "window.adopt()" in macro.read_text()
+
+
 def test_the_start_script_is_there():
     """What ParaView is told to run exists."""
     assert view_module.START_SCRIPT.is_file()
