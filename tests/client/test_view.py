@@ -181,7 +181,8 @@ def test_settings_that_cannot_be_written_are_named(tmp_path, display):
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr == (
         f"tensorview: Cannot write ParaView's settings for us: {tmp_path / 'file'}"
-        f"/tensorview/ParaView: Not a directory. Set XDG_CONFIG_HOME to a directory that can be written.\n"
+        f"/tensorview/ParaView: Not a directory. Set XDG_CONFIG_HOME to a directory that can be "
+        f"written.\n"
     )
 
 
