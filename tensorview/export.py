@@ -1,7 +1,8 @@
-"""`tensorview export`: pictures and tables of one step of a saved run."""
+"""`tensorview export`: pictures and tables of one step of a saved run, films of all steps."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 from bisect import bisect
+from importlib.util import find_spec
 from pathlib import Path
 
 from tqdm import tqdm
@@ -17,8 +19,15 @@ from tensorview.errors import ConfigurationError, RunError
 from tensorview.run import Run
 from tensorview.snapshot import VIEWS
 from tensorview.supervisor import BOOTSTRAP, worker_environment
+from tensorview.tabs import TABS
+from tensorview.whole_files import temporary_path
 
-FAULT = "tensorview: "
+FAULT, NOTE = "tensorview: ", "note: "
+SIZE, LEAST_SIZE, LARGEST_SIZE = (1280, 960), (960, 720), (3840, 2880)
+FPS, MOST_FPS = 10, 60
+TIDY_SECONDS = 2.0
+WITHOUT_PYAV = ".ogv"
+SUFFIXES = (".webm", ".ogv", ".gif", ".mp4")
 _KINDS = {"png": ("pictures", "Drawing"), "csv": ("tables", "Writing tables")}
 
 
@@ -27,45 +36,111 @@ def export(
     *,
     png: bool = False,
     csv: bool = False,
+    movie: str | os.PathLike[str] | None = None,
+    tab: str | None = None,
     step: int | None = None,
     out: str | os.PathLike[str] | None = None,
     sample: int | None = None,
+    size: tuple[int, int] = SIZE,
+    fps: int = FPS,
 ) -> int:
-    """Write a picture or a table of every view, each kind in a process of its own.
+    """Write pictures, tables or a film, each kind in a process of its own.
 
     VTK ends a process in which it cannot render, and cannot share one with ParaView's.
 
     Args:
         run_dir: a run directory.
-        png: write pictures.
-        csv: write tables.
-        step: which capture, None for the last.
-        out: directory, made where it is missing; None for ``RUN/pictures`` and ``RUN/tables``.
+        png: write pictures of one step.
+        csv: write a table of every view at one step.
+        movie: write a film of all steps to this file, replacing what is there; ``.webm``,
+            ``.ogv``, ``.gif`` or ``.mp4``.
+        tab: of `TABS`: what to draw. None for a picture of every view and the overview, and for a
+            film of the overview.
+        step: of pictures and tables, None for the last.
+        out: directory of these, made where it is missing; None for ``RUN/pictures`` and
+            ``RUN/tables``.
         sample: of the probe to draw the maps of, None for the mean over it.
+        size: width and height of pictures and film in pixels, both even.
+        fps: frames of the film a second.
 
     Returns:
         0.
 
     Raises:
-        ConfigurationError: neither *png* nor *csv*.
+        ConfigurationError: nothing to export, or an option that cannot be used.
         RunError: no run, nothing at *step*, or it could not be read, drawn or written.
     """
-    if not (png or csv):
-        raise ConfigurationError("Nothing to export: give --png, --csv or both.")
+    if not (png or csv or movie is not None):
+        raise ConfigurationError("Nothing to export: give --png, --csv, --movie or several.")
+    look: dict[str, object] = {"tab": tab, "sample": sample, "size": _check_look(tab, size)}
+    if movie is not None:
+        _check_movie(Path(movie), fps=fps)
+        if step is not None and not (png or csv):
+            raise ConfigurationError(
+                "--step chooses the step of pictures and tables; a film shows all of them."
+            )
     run = Run.open(run_dir)
     chosen = _choose(run, step)
     for kind in [kind for kind, wanted in (("csv", csv), ("png", png)) if wanted]:
-        folder = Path(out) if out is not None else run.path / _KINDS[kind][0]
-        options = {
-            "kind": kind,
-            "run_dir": str(run.path),
-            "step": chosen,
-            "folder": str(folder),
-            "sample": sample,
-        }
-        count = _work(options, folder=folder)
-        sys.stdout.write(f"{count} {_KINDS[kind][0]} of step {chosen} in {folder}\n")
+        made, doing = _KINDS[kind]
+        folder = Path(out) if out is not None else run.path / made
+        _make_folder(folder, option="--out")
+        options = {"kind": kind, "run_dir": str(run.path), "step": chosen, "folder": str(folder)}
+        total = 1 if tab and png else len(VIEWS) + png
+        count = _work(options | look, total=total, doing=doing)
+        counted = made if count != 1 else made.removesuffix("s")
+        sys.stdout.write(f"{count} {counted} of step {chosen} in {folder}\n")
+    if movie is not None:
+        _film(run, Path(movie), look | {"fps": fps})
     return 0
+
+
+def _film(run: Run, path: Path, options: dict[str, object]) -> None:
+    _make_folder(path.parent, option="--movie")
+    options |= {"kind": "movie", "run_dir": str(run.path), "file": str(path)}
+    steps = sorted(run.steps())
+    try:
+        count = _work(options, total=len(steps), doing="Filming")
+    finally:
+        # Nothing is left where the worker had no time to tidy up itself.
+        temporary_path(path).unlink(missing_ok=True)
+    counted = "frames" if count != 1 else "frame"
+    sys.stdout.write(f"{count} {counted}, steps {steps[0]:,} to {steps[-1]:,}, in {path}\n")
+
+
+def _check_look(tab: str | None, size: tuple[int, int]) -> tuple[int, int]:
+    if tab is not None and tab not in TABS:
+        raise ConfigurationError(f"tab={tab!r} cannot be drawn: expected one of {', '.join(TABS)}.")
+    fits = all(
+        least <= side <= largest and side % 2 == 0
+        for least, side, largest in zip(LEAST_SIZE, size, LARGEST_SIZE, strict=True)
+    )
+    if not fits:
+        least, largest = (f"{width}x{height}" for width, height in (LEAST_SIZE, LARGEST_SIZE))
+        raise ConfigurationError(
+            f"size={size[0]}x{size[1]} cannot be drawn: expected even numbers from {least} to "
+            f"{largest}."
+        )
+    return size
+
+
+def _check_movie(path: Path, *, fps: int) -> None:
+    if path.suffix not in SUFFIXES:
+        raise ConfigurationError(
+            f"Cannot write a film to '{path}': expected a name that ends in "
+            f"{', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}."
+        )
+    if path.suffix != WITHOUT_PYAV and find_spec("av") is None:
+        raise ConfigurationError(
+            f"Cannot write '{path}': {path.suffix} needs the package av. Type "
+            f"`{sys.executable} -m pip install av`, or choose {WITHOUT_PYAV}."
+        )
+    if path.is_dir():
+        raise ConfigurationError(f"Cannot write a film to '{path}': it is a directory.")
+    if not 1 <= fps <= MOST_FPS:
+        raise ConfigurationError(
+            f"fps={fps} cannot be used: expected a whole number from 1 to {MOST_FPS}."
+        )
 
 
 def _choose(run: Run, step: int | None) -> int:
@@ -81,14 +156,17 @@ def _choose(run: Run, step: int | None) -> int:
     )
 
 
-def _work(options: dict[str, object], *, folder: Path) -> int:
-    """Run one worker to its end and return how many files it wrote."""
+def _make_folder(folder: Path, *, option: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(
-            f"Cannot write in '{folder}': {error.strerror}. Give another --out."
+            f"Cannot write in '{folder}': {error.strerror}. Give another {option}."
         ) from None
+
+
+def _work(options: dict[str, object], *, total: int, doing: str) -> int:
+    """Run one worker to its end, pass on what it has to say, and return how much it made."""
     command = [sys.executable, str(BOOTSTRAP), "worker.pictures.main", json.dumps(options)]
     count = 0
     with (
@@ -101,16 +179,25 @@ def _work(options: dict[str, object], *, folder: Path) -> int:
             stderr=errors,
             text=True,
         ) as worker,
-        # None: no bar where nobody watches.
-        tqdm(total=len(VIEWS), desc=_KINDS[str(options["kind"])][1], disable=None) as bar,
     ):
         assert worker.stdout is not None
-        for _ in worker.stdout:
-            count += 1
-            bar.update()
-        code = worker.wait()
+        try:
+            # None: no bar where nobody watches.
+            with tqdm(total=total, desc=doing, disable=None) as bar:
+                for line in worker.stdout:
+                    count += bool(line.strip())
+                    bar.update()
+            code = worker.wait()
+        except BaseException:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                worker.wait(TIDY_SECONDS)  # Ctrl-C reaches it as well
+            worker.kill()
+            raise
         errors.seek(0)
         said = errors.read().decode(errors="replace").splitlines()
+    for line in said:
+        if line.startswith(NOTE):
+            sys.stderr.write(f"{line.removeprefix(NOTE)}\n")
     if code:
         raise RunError(_reason(code, said))
     return count

@@ -2,13 +2,23 @@
 
 import numpy as np
 
+from tensorview.worker.pictures import pages
 from tensorview.worker.pictures.colours import PAGE, to_bytes
+from tensorview.worker.pictures.scene import Stage
 
 SIZE = (640, 480)
 PANELS = (slice(48, None), slice(0, 533))
 """Rows and columns of a picture of `SIZE` without header and legend."""
 LEGEND = (slice(48, None), slice(540, None))
 HEADER = (slice(0, 40), slice(None))
+
+
+def draw(views, frame, *, size=SIZE, **options):
+    """A page of one view, given by its name, or of several."""
+    with Stage(size) as stage:
+        return pages.draw(
+            (views,) if isinstance(views, str) else views, frame, stage=stage, **options
+        )
 
 
 def ink(picture):

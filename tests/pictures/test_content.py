@@ -9,10 +9,10 @@ from tensorview.run import Run
 from tensorview.worker.datasets import read_frame
 from tensorview.worker.pictures import maps, trajectory, weights
 from tensorview.worker.pictures.content import gather, header
-from tensorview.worker.pictures.pages import VIEWS, draw
+from tensorview.worker.pictures.pages import VIEWS
 from tensorview.worker.sinks.files import FileSink
 from tensorview.worker.views import make_frame
-from tests.pictures.looks import SIZE
+from tests.pictures.looks import draw
 from tests.snapshots import make_layer, make_snapshot
 
 
@@ -28,8 +28,6 @@ def test_sample_maps_are_scaled_by_their_layer_s_range(rng, form):
     activations = dataclasses.replace(layer.activations, map_range=(-1.5, 4.0))
     layer = dataclasses.replace(layer, activations=activations)
     frame = make_frame(make_snapshot(rng, layers=[layer], form=form))
-    low, high = layer.activations.map_range
-    expected = (layer.activations.maps[2] - low) / (high - low)
 
     ((_, found),) = gather(
         "maps",
@@ -39,7 +37,8 @@ def test_sample_maps_are_scaled_by_their_layer_s_range(rng, form):
     )
     values = found.values if found.tiles is None else found.values[~found.tiles.between()]
 
-    assert np.sort(expected.reshape(-1)) == pytest.approx(np.sort(values), abs=1e-5)
+    assert np.sort(layer.activations.maps[2].reshape(-1)) == pytest.approx(np.sort(values))
+    assert found.range == pytest.approx((-1.5, 4.0), abs=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +66,7 @@ def test_crowded_pixels_show_the_weight_furthest_from_zero():
     empty[:, 20:] = True
     empty[30, 30] = False
 
-    found, still_empty = weights._shrunk(values, empty, width=4.0)
+    found, still_empty = weights._shrunk(values, empty, size=(3.6, 4.0))
 
     assert (np.nanmin(found), np.nanmax(found)) == (-3.0, 2.0)
     assert np.isnan(found).sum() == 1
@@ -82,7 +81,7 @@ def test_every_path_lies_in_its_box(rng, subspaces):
     layers = [make_layer(rng, name=f"l{i}", subspaces=subspaces, captures=6) for i in range(3)]
     frame = make_frame(make_snapshot(rng, layers=layers))
 
-    paths = trajectory._paths(frame.datasets["trajectory"])
+    paths = trajectory._paths(frame, until=frame.step)
 
     assert 3 * subspaces == len(paths)
     boxes = np.array([path.box for path in paths])
@@ -100,7 +99,7 @@ def test_axes_are_named_by_what_they_are(rng):
     shares = layer.trajectories[0].explained_variance
     frame = make_frame(make_snapshot(rng, layers=[layer]))
 
-    pca, chosen = trajectory._paths(frame.datasets["trajectory"])
+    pca, chosen = trajectory._paths(frame, until=frame.step)
 
     assert [f"PC{i + 1} {share:.0%}" for i, share in enumerate(shares)] == pca.axes
     assert chosen.axes == ["w[0]", "w[1]", "w[2]"]
@@ -118,5 +117,5 @@ def test_saved_frames_give_the_same_pictures(rng, tmp_path, form):
 
     assert header(frame) == header(saved)
     for view in VIEWS:
-        expected, actual = (draw(view, which, size=SIZE) for which in (frame, saved))
+        expected, actual = (draw(view, which) for which in (frame, saved))
         assert np.array_equal(expected, actual), view

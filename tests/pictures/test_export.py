@@ -15,7 +15,7 @@ from vtkmodules.vtkIOImage import vtkPNGReader
 from tensorview import export as export_module
 from tensorview.cli import main as tensorview
 from tensorview.errors import ConfigurationError, RunError
-from tensorview.export import FAULT, export
+from tensorview.export import FAULT, NOTE, export
 from tensorview.run import Run
 from tensorview.snapshot import VIEWS
 from tensorview.supervisor import BOOTSTRAP, worker_environment
@@ -50,6 +50,16 @@ def read_png(path):
     return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(height, width, -1)[::-1]
 
 
+def worker_options(run_dir, folder, *, kind):
+    """What the worker is told for pictures of step 50, or for a film of all."""
+    options = {"kind": kind, "run_dir": str(run_dir), "tab": None, "sample": None}
+    if kind == "movie":
+        options |= {"file": str(folder / "a.ogv"), "fps": 10}
+    else:
+        options |= {"step": 50, "folder": str(folder)}
+    return options | {"size": [1280, 960]}
+
+
 def test_every_view_becomes_a_picture(run_dir, capsys):
     """The last step is drawn into RUN/pictures; another step overwrites what is there."""
     assert tensorview(["export", str(run_dir), "--png"]) == 0
@@ -57,14 +67,15 @@ def test_every_view_becomes_a_picture(run_dir, capsys):
     assert tensorview(["export", str(run_dir), "--png", "--step", "50"]) == 0
     second = {path.name: path.read_bytes() for path in (run_dir / "pictures").iterdir()}
 
-    assert {f"{view}.png" for view in VIEWS} == first.keys() == second.keys()
+    names = {"overview.png", *(f"{view}.png" for view in VIEWS)}
+    assert names == first.keys() == second.keys()
     assert all(first[name] != second[name] for name in first)
-    for view in VIEWS:
-        picture = read_png(run_dir / "pictures" / f"{view}.png")
+    for name in names:
+        picture = read_png(run_dir / "pictures" / name)
         assert picture.shape == (960, 1280, 3)
         assert 0.005 < (picture.min(axis=-1) < 200).mean() < 0.9
     assert capsys.readouterr().out.splitlines() == [
-        f"6 pictures of step {step} in {run_dir / 'pictures'}" for step in (150, 50)
+        f"7 pictures of step {step} in {run_dir / 'pictures'}" for step in (150, 50)
     ]
 
 
@@ -110,9 +121,10 @@ def test_run_without_captures_is_refused(tmp_path):
 
 
 def test_asking_for_nothing_is_refused(run_dir):
-    """Neither pictures nor tables: one sentence names both."""
-    with pytest.raises(ConfigurationError, match=r"^Nothing to export: give --png, --csv or both."):
+    """Neither pictures, tables nor a film: one sentence names all."""
+    with pytest.raises(ConfigurationError) as caught:
         export(run_dir)
+    assert str(caught.value) == "Nothing to export: give --png, --csv, --movie or several."
 
 
 def test_folder_that_cannot_be_made_is_refused(run_dir, tmp_path):
@@ -133,13 +145,13 @@ def test_sample_that_was_not_kept_is_refused(run_dir, tmp_path):
     assert str(caught.value) == ("sample=9 cannot be drawn: the run holds maps of samples [0].")
 
 
-def test_missing_opengl_is_one_sentence(run_dir, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("kind", ["png", "movie"])
+def test_missing_opengl_is_one_sentence(run_dir, tmp_path, monkeypatch, capsys, kind):
     """Where VTK would end the process, it is not asked to render."""
     monkeypatch.setattr(opengl, "window_class", lambda: opengl.LAST_RESORT)
     monkeypatch.setattr(opengl, "loadable", lambda _: False)
-    options = {"kind": "png", "run_dir": str(run_dir), "step": 50, "folder": str(tmp_path)}
 
-    assert worker.main({**options, "sample": None}) == 1
+    assert worker.main(worker_options(run_dir, tmp_path, kind=kind)) == 1
     assert capsys.readouterr().err == (
         f"{FAULT}No OpenGL library found, so no picture can be drawn. On Debian and Ubuntu: "
         f"apt install libegl1 libgl1-mesa-dri.\n"
@@ -193,8 +205,8 @@ def test_a_crash_of_the_worker_is_one_sentence(run_dir, tmp_path, monkeypatch, b
 
 
 def test_worker_and_parent_agree_on_how_faults_are_marked():
-    """They share no module but a prefix, which must be the same."""
-    assert FAULT == worker.FAULT
+    """They share no module but prefixes, which must be the same."""
+    assert (FAULT, NOTE) == (worker.FAULT, worker.NOTE)
 
 
 def test_parent_loads_no_vtk(run_dir, tmp_path):
@@ -214,13 +226,7 @@ def test_parent_loads_no_vtk(run_dir, tmp_path):
 
 def test_worker_is_ended_by_ctrl_c_without_half_a_picture(run_dir, tmp_path):
     """Files appear whole: what is there after an interruption can be read."""
-    options = {
-        "kind": "png",
-        "run_dir": str(run_dir),
-        "step": 50,
-        "folder": str(tmp_path),
-        "sample": None,
-    }
+    options = worker_options(run_dir, tmp_path, kind="png")
     command = [sys.executable, str(BOOTSTRAP), "worker.pictures.main", json.dumps(options)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         process.stdout.readline()

@@ -7,10 +7,11 @@ import pytest
 
 from tensorview.errors import ConfigurationError
 from tensorview.snapshot import VIEWS
-from tensorview.worker.pictures import colours
-from tensorview.worker.pictures.pages import draw
+from tensorview.tabs import TABS
+from tensorview.worker.pictures import colours, pages
+from tensorview.worker.pictures.scene import Stage
 from tensorview.worker.views import make_frame
-from tests.pictures.looks import HEADER, LEGEND, PANELS, SIZE, blues, count, ink, reds
+from tests.pictures.looks import HEADER, LEGEND, PANELS, SIZE, blues, count, draw, ink, reds
 from tests.snapshots import make_layer, make_snapshot
 
 
@@ -20,7 +21,7 @@ def rng():
 
 
 def picture(view, snapshot, **options):
-    return draw(view, make_frame(snapshot), **{"size": SIZE, **options})
+    return draw(view, make_frame(snapshot), **options)
 
 
 def with_weights(layer, values):
@@ -50,12 +51,13 @@ def test_header_panels_and_legend_of_every_view_have_ink(rng, view, form):
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_same_frame_gives_the_same_pixels(rng, view):
-    """Drawing does not change the frame, nor depend on what was drawn before."""
+    """Drawing does not change the frame, nor depend on what was drawn before in the window."""
     frame = make_frame(make_snapshot(rng))
-    first = draw(view, frame, size=SIZE)
-    draw("weights", frame, size=SIZE)
+    with Stage(SIZE) as stage:
+        first = pages.draw((view,), frame, stage=stage)
+        pages.draw(TABS["overview"], frame, stage=stage)
 
-    assert np.array_equal(first, draw(view, frame, size=SIZE))
+        assert np.array_equal(first, pages.draw((view,), frame, stage=stage))
 
 
 @pytest.mark.parametrize("view", VIEWS)

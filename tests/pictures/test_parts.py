@@ -1,7 +1,5 @@
 """Colours, ticks, charts and the layout of a page."""
 
-import math
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,10 +7,10 @@ from hypothesis import strategies as st
 
 from tensorview.snapshot import GROUP_DEAD, GROUP_NONE
 from tensorview.worker.pictures import colours
-from tensorview.worker.pictures.content import Header
 from tensorview.worker.pictures.groups import group_keys
-from tensorview.worker.pictures.page import TITLE_LINES, Page
+from tensorview.worker.pictures.part import TITLE_LINES, Part
 from tensorview.worker.pictures.scalars import _axis
+from tensorview.worker.pictures.scene import Rectangle, Scene, Stage
 from tensorview.worker.pictures.series import charts, key_layers, layer_colours
 from tensorview.worker.pictures.ticks import label, log_ticks, ticks
 
@@ -153,24 +151,27 @@ def test_layers_have_distinct_colours_and_a_short_legend(count):
     assert len(shown) == min(count, 12)
 
 
-@pytest.fixture(scope="module", params=[(640, 480), (1280, 960), (1920, 800)])
-def page(request):
-    return Page("Weights", header=Header("run", 1, math.nan), size=request.param)
+@pytest.fixture(scope="module", params=[(640, 480), (1280, 960), (1920, 800), (400, 900)])
+def part(request):
+    with Stage(request.param) as stage:
+        scene = Scene(stage, background=colours.PAGE)
+        width, height = request.param
+        yield Part(scene, Rectangle(10, width - 10, 10, height - 20), unit=height / 960)
 
 
 @pytest.mark.parametrize("aspect", [0.8, 1.0, 1.5])
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 7, 16, 20, 53, 200])
-def test_panels_with_titles_fit_the_page_without_overlap(page, count, aspect):
+def test_panels_with_titles_fit_the_page_without_overlap(part, count, aspect):
     """Panels and their titles lie within the page, keep their shape and do not overlap."""
-    slots = page.grid(count, aspect=aspect)
+    slots = part.grid(count, aspect=aspect)
 
-    taken = np.zeros(page.scene.size[::-1], int)
+    taken = np.zeros(part.scene.size[::-1], int)
     for (left, right, bottom, top), font, _ in slots:
         title_top = top + TITLE_LINES * font
-        assert left >= page.area.left - 1
-        assert right <= page.area.right + 1
-        assert bottom >= page.area.bottom - 1
-        assert title_top <= page.area.top + 1
+        assert left >= part.area.left - 1
+        assert right <= part.area.right + 1
+        assert bottom >= part.area.bottom - 1
+        assert title_top <= part.area.top + 1
         taken[round(bottom) : round(title_top), round(left) : round(right)] += 1
         if right - left > 50:
             assert (right - left) / (top - bottom) == pytest.approx(aspect, rel=0.05)
@@ -178,13 +179,13 @@ def test_panels_with_titles_fit_the_page_without_overlap(page, count, aspect):
     assert taken.max() == 1
 
 
-def test_long_texts_lose_their_middle(page):
+def test_long_texts_lose_their_middle(part):
     """What is wider than its place keeps both ends; what fits is not touched."""
     name = "layer" * 40 + ".conv1"
-    found = page.canvas.fit(name, width=120, size=14)
+    found = part.canvas.fit(name, width=120, size=14)
 
     assert found.startswith("layer")
     assert found.endswith("conv1")
     assert "..." in found
-    assert 100 < page.canvas.width_of(found, size=14) <= 120
-    assert page.canvas.fit("conv1", width=120, size=14) == "conv1"
+    assert 100 < part.canvas.width_of(found, size=14) <= 120
+    assert part.canvas.fit("conv1", width=120, size=14) == "conv1"

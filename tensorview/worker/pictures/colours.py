@@ -46,7 +46,7 @@ WEIGHTS: Ramp = tuple(
     (0.5 + 0.5 * math.copysign(abs(2 * place - 1) ** 1.7, place - 0.5), red, green, blue)
     for place, red, green, blue in DIVERGING
 )
-"""Weights: the same colours, closer together around zero."""
+"""Weights, and activations of both signs: the same colours, closer together around zero."""
 
 SEQUENTIAL: Ramp = (
     (0.0, 1.0, 1.0, 1.0),

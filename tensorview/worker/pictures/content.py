@@ -240,26 +240,45 @@ def gather(
     *,
     from_cells: Callable[[vtkPolyData, int], _Content | None],
     from_tiles: Callable[[Tiles], _Content],
-) -> list[tuple[Place, _Content]]:
-    """Read every layer that a view shows, in the order of their panels.
+) -> list[tuple[Place, _Content | None]]:
+    """Read every layer's content of a view, in reading order of their panels.
 
     Args:
         view: with or without an atlas.
         frame: what to read.
         from_cells: reads one layer, by its number, of the polydata.
         from_tiles: reads one layer of the atlas.
+
+    Returns:
+        All layers of the frame, so that a layer has the same number in every view, with None where
+        the view has nothing of one; no layer where it has nothing of any.
     """
     polydata: Any = frame.datasets[view]
-    found = [
-        (place, content)
+    found: dict[str, tuple[Place, _Content | None]] = {
+        place.name: (place, content)
         for index, place in enumerate(places(polydata))
         if (content := from_cells(polydata, index)) is not None
-    ]
+    }
     if f"{view}_atlas" in ATLAS_CHANNELS:
         atlas: Any = frame.datasets[f"{view}_atlas"]
         for _, image in blocks(atlas):
-            found.append((places(image)[0], from_tiles(tiles(image))))
-    return sorted(found, key=lambda entry: (-entry[0].bounds[2], entry[0].bounds[0]))
+            place = places(image)[0]
+            found[place.name] = place, from_tiles(tiles(image))
+    if not found:
+        return []
+    everyone = {place.name: (place, None) for place in layers(frame)}
+    return sorted((everyone | found).values(), key=lambda entry: reading_order(entry[0]))
+
+
+def layers(frame: Frame) -> list[Place]:
+    """Return a panel of every layer that any dataset of a frame tells of, in reading order."""
+    everyone = {place.name: place for dataset in _all_datasets(frame) for place in places(dataset)}
+    return sorted(everyone.values(), key=reading_order)
+
+
+def reading_order(place: Place) -> tuple[float, float]:
+    """Sort panels row by row from the top."""
+    return -place.bounds[2], place.bounds[0]
 
 
 def _all_datasets(frame: Frame) -> Iterable[Any]:

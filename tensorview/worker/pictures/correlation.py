@@ -9,9 +9,9 @@ import numpy as np
 
 from tensorview.snapshot import GROUP_DEAD
 from tensorview.worker.pictures import colours, props
-from tensorview.worker.pictures.content import Tiles, cells, gather, header
+from tensorview.worker.pictures.content import Tiles, cells, gather
 from tensorview.worker.pictures.groups import group_keys
-from tensorview.worker.pictures.page import Key, Page
+from tensorview.worker.pictures.legend import Bar, Key
 from tensorview.worker.pictures.scene import Eye
 
 if TYPE_CHECKING:
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from vtkmodules.vtkCommonDataModel import vtkPolyData
 
     from tensorview.worker.frame import Frame
+    from tensorview.worker.pictures.content import Place
+    from tensorview.worker.pictures.part import Part
 
+TITLE = "Correlation of feature maps"
 SIDE = 0.035
 """Width of the strip of groups, and half as much between it and the map, in panel units."""
 
@@ -38,40 +41,50 @@ class _HeatMap(NamedTuple):
     extent: tuple[float, ...]
 
 
-def draw(frame: Frame, *, size: tuple[int, int]) -> NDArray[Any]:
-    """Draw the correlation of a frame."""
-    page = Page("Correlation of feature maps", header=header(frame), size=size)
-    found = gather("correlation", frame, from_cells=_from_cells, from_tiles=_from_tiles)
+def draw(part: Part, frame: Frame, *, last: Frame) -> None:
+    """Draw the correlation of a frame.
+
+    Args:
+        part: of a picture, empty.
+        frame: what to draw.
+        last: its groups are in the legend, too.
+    """
+    found = _gather(frame)
     if not found:
-        page.nothing()
-        return page.render()
+        part.nothing()
+        return
     edge = 1.5 * SIDE
-    grid = page.grid(len(found))
-    for (place, heat), slot in zip(found, grid, strict=True):
+    for (place, heat), slot in zip(found, part.grid(len(found)), strict=True):
+        if heat is None:
+            part.absent(slot, place.name, lacks="activations")
+            continue
         x0, x1, y0, y1 = heat.extent
         bounds = (x0 - edge, x1, y0, y1 + edge, 0, 0)
-        renderer, projection = page.scene.panel(
+        renderer, projection = part.scene.panel(
             slot.rectangle, bounds=bounds, eye=Eye(), background=colours.PAGE
         )
-        page.panel_title(slot, place)
+        part.panel_title(slot, place)
         pixels = colours.ramp_colours(
             heat.pcc, colours.DIVERGING, low=-1, high=1, not_finite=colours.UNDEFINED
         )
         width = projection.scale * (x1 - x0)
         renderer.AddActor(props.image(pixels, heat.extent, screen_width=width))
         strip = colours.group_colours(heat.groups)
-        for part, extent in (
+        for pixels, extent in (
             (strip[:, None], (x0 - edge, x0 - SIDE / 2, y0, y1)),
             (strip[None], (x0, x1, y1 + SIDE / 2, y1 + edge)),
         ):
-            renderer.AddActor(props.image(part, extent, screen_width=width))
-    page.colour_bar(colours.DIVERGING, title="Pearson r", low=-1, high=1)
-    groups = np.concatenate([heat.groups for _, heat in found])
-    keys = group_keys(groups, dead="dead or not finite")
-    page.legend(keys, title="groups (at the sides)")
-    if not all(np.isfinite(heat.pcc).all() for _, heat in found):
-        page.legend([Key(colours.UNDEFINED, "not defined")])
-    return page.render()
+            renderer.AddActor(props.image(pixels, extent, screen_width=width))
+    part.legend.bars(Bar(colours.DIVERGING, -1, 1), title="Pearson r")
+    maps = [heat for _, heat in found + _gather(last) if heat is not None]
+    keys = group_keys(np.concatenate([heat.groups for heat in maps]), dead="dead or not finite")
+    part.legend.keys(keys, title="groups (at the sides)")
+    if not all(np.isfinite(heat.pcc).all() for heat in maps):
+        part.legend.keys([Key(colours.UNDEFINED, "not defined")])
+
+
+def _gather(frame: Frame) -> list[tuple[Place, _HeatMap | None]]:
+    return gather("correlation", frame, from_cells=_from_cells, from_tiles=_from_tiles)
 
 
 def _from_cells(polydata: vtkPolyData, layer: int) -> _HeatMap | None:

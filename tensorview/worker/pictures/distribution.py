@@ -8,9 +8,9 @@ import numpy as np
 
 from tensorview.snapshot import GROUP_DEAD
 from tensorview.worker.pictures import colours, props
-from tensorview.worker.pictures.content import Cells, cells, gather, header
+from tensorview.worker.pictures.content import Cells, cells, gather
 from tensorview.worker.pictures.groups import group_keys
-from tensorview.worker.pictures.page import Key, Page
+from tensorview.worker.pictures.legend import Key
 from tensorview.worker.pictures.scene import SUPERSAMPLING, Eye
 
 if TYPE_CHECKING:
@@ -18,29 +18,40 @@ if TYPE_CHECKING:
     from vtkmodules.vtkCommonDataModel import vtkPolyData
 
     from tensorview.worker.frame import Frame
+    from tensorview.worker.pictures.content import Place
+    from tensorview.worker.pictures.part import Part
 
+TITLE = "Distribution of activations"
 BORDER = 0.01
 ZEROS_LIGHTER = 0.5
 """How much lighter the bar of zeros is than the density."""
 
 
-def draw(frame: Frame, *, size: tuple[int, int]) -> NDArray[Any]:
-    """Draw the distributions of a frame."""
-    page = Page("Distribution of activations", header=header(frame), size=size)
-    found = gather("distribution", frame, from_cells=_shapes, from_tiles=_no_atlas)
+def draw(part: Part, frame: Frame, *, last: Frame) -> None:
+    """Draw the distributions of a frame.
+
+    Args:
+        part: of a picture, empty.
+        frame: what to draw.
+        last: its groups are in the legend, too.
+    """
+    found = _gather(frame)
     if not found:
-        page.nothing()
-        return page.render()
-    grid = page.grid(len(found))
+        part.nothing()
+        return
+    grid = part.grid(len(found))
     for (place, shapes), slot in zip(found, grid, strict=True):
+        if shapes is None:
+            part.absent(slot, place.name, lacks="activations")
+            continue
         x0, x1, y0, y1 = place.bounds[:4]
-        renderer, projection = page.scene.panel(
+        renderer, projection = part.scene.panel(
             slot.rectangle,
             bounds=(x0 - BORDER, x1 + BORDER, y0 - BORDER, y1 + BORDER, 0, 0),
             eye=Eye(),
             background=colours.PAGE,
         )
-        page.panel_title(slot, place)
+        part.panel_title(slot, place)
         windows = _windows(shapes)
         side = projection.scale * float(windows[0, 1] - windows[0, 0])
         corners = _corners(windows)
@@ -53,18 +64,21 @@ def draw(frame: Frame, *, size: tuple[int, int]) -> NDArray[Any]:
         ids = 4 * np.arange(len(windows))[:, None, None]
         edges = (ids + np.array([[0, 1], [1, 2], [2, 3], [3, 0]])).reshape(-1, 2)
         line = np.broadcast_to(np.array(colours.LINE), (len(edges), 3))
-        width = SUPERSAMPLING * page.unit * min(1.0, side / 24)
+        width = SUPERSAMPLING * part.unit * min(1.0, side / 24)
         renderer.AddActor(
             props.lines(corners.reshape(-1, 3), edges, colours=line, width=max(width, 1.0))
         )
-    groups = np.concatenate([shapes.data["group"] for _, shapes in found])
-    page.legend(group_keys(groups), title="density, by group")
+    groups = [shapes.data["group"] for _, shapes in found + _gather(last) if shapes is not None]
+    part.legend.keys(group_keys(np.concatenate(groups)), title="density, by group")
     zeros = tuple(colours.lighter(colours.NO_GROUP, by=ZEROS_LIGHTER).tolist())
-    page.legend([Key(zeros, "share of zeros")], title="bar at the left")
-    page.note(
+    part.legend.keys([Key(zeros, "share of zeros")], title="bar at the left")
+    part.legend.note(
         "x: least to largest activation\nof each filter, y: density\nby its peak; bar: 0 to 100 %"
     )
-    return page.render()
+
+
+def _gather(frame: Frame) -> list[tuple[Place, Cells | None]]:
+    return gather("distribution", frame, from_cells=_shapes, from_tiles=_no_atlas)
 
 
 def _shapes(polydata: vtkPolyData, layer: int) -> Cells | None:

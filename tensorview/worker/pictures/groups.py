@@ -8,7 +8,7 @@ import numpy as np
 
 from tensorview.snapshot import GROUP_DEAD, GROUP_NONE
 from tensorview.worker.pictures.colours import GROUPS, group_colour
-from tensorview.worker.pictures.page import Key
+from tensorview.worker.pictures.legend import Key
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

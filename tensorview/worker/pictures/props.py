@@ -95,10 +95,7 @@ def image(
     height, width = pixels.shape[:2]
     pixels = np.repeat(np.repeat(pixels, 1 + (height == 1), axis=0), 1 + (width == 1), axis=1)
     height, width = pixels.shape[:2]  # of one pixel, VTK makes a texture with swapped axes
-    source = vtkImageData()
-    source.SetDimensions(width, height, 1)
-    rows = np.ascontiguousarray(to_bytes(pixels)[::-1]).reshape(-1, 3)
-    source.GetPointData().SetScalars(numpy_to_vtk(rows, deep=True))
+    source = rgb_image(to_bytes(pixels))
     texture = vtkTexture()
     texture.SetInputData(source)
     texture.SetColorModeToDirectScalars()
@@ -114,6 +111,16 @@ def image(
     actor = _actor(plane.GetOutputPort(), lit=False)
     actor.SetTexture(texture)
     return actor
+
+
+def rgb_image(pixels: NDArray[Any]) -> vtkImageData:
+    """Copy a picture of shape ``(height, width, 3)``, uint8, row 0 at the top."""
+    height, width = pixels.shape[:2]
+    result = vtkImageData()
+    result.SetDimensions(width, height, 1)
+    rows = np.ascontiguousarray(pixels[::-1]).reshape(-1, 3)
+    result.GetPointData().SetScalars(numpy_to_vtk(rows, deep=True))
+    return result
 
 
 def tube(points: NDArray[Any], *, colours: NDArray[Any], radius: float) -> vtkActor:

@@ -10,8 +10,8 @@ import numpy as np
 
 from tensorview.worker.datasets import arrays
 from tensorview.worker.pictures import colours
-from tensorview.worker.pictures.content import header, places
-from tensorview.worker.pictures.page import Key, Page
+from tensorview.worker.pictures.content import places
+from tensorview.worker.pictures.legend import Key
 from tensorview.worker.pictures.scene import Rectangle
 from tensorview.worker.pictures.series import charts, key_layers, layer_colours
 from tensorview.worker.pictures.ticks import label, log_ticks, ticks
@@ -20,51 +20,63 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tensorview.worker.frame import Frame
-    from tensorview.worker.pictures.page import Slot
+    from tensorview.worker.pictures.part import Part, Slot
     from tensorview.worker.pictures.series import Chart
 
+TITLE = "Scalars"
 ASPECT, WIDEST = 1.5, 2.1
 LINE_PIXELS, DOT_PIXELS = 1.8, 2.6
 MOST_DOTS = 12
 """Captures up to which each is marked with a dot."""
 
 
-def draw(frame: Frame, *, size: tuple[int, int]) -> NDArray[Any]:
-    """Draw the scalars of a frame."""
-    page = Page("Scalars", header=header(frame), size=size)
-    polydata: Any = frame.datasets["scalars"]
-    columns = {
-        unquote(name): np.asarray(values)
-        for name, values in arrays(polydata.GetPointData()).items()
-    }
-    layers = [place.name for place in places(polydata)]
+def draw(part: Part, frame: Frame, *, last: Frame) -> None:
+    """Draw the scalars of a frame.
+
+    Args:
+        part: of a picture, empty.
+        frame: what to draw.
+        last: whose table is shown up to the step of *frame*, with axes for all of it; one that
+            begins after *frame* knows nothing of it.
+    """
+    table: Any = last.datasets["scalars"]
+    columns = _columns(table)
+    if not (columns.get("step", np.empty(0)) <= frame.step).any():
+        table = frame.datasets["scalars"]
+        columns = _columns(table)
+    layers = [place.name for place in places(table)]
     found = charts(columns, layers=layers)
     if not found:
-        page.nothing()
-        return page.render()
-    slots = page.grid(len(found), aspect=ASPECT, widest=WIDEST)
+        part.nothing()
+        return
+    slots = part.grid(len(found), aspect=ASPECT, widest=WIDEST)
     for chart, slot in zip(found, slots, strict=True):
-        page.chart_title(slot, chart.title + (", log scale" if chart.logarithmic else ""))
-        _draw_chart(page, slot, chart, steps=columns["step"])
+        part.chart_title(slot, chart.title + (", log scale" if chart.logarithmic else ""))
+        _draw_chart(part, slot, chart, steps=columns["step"], until=frame.step)
     if any(line.layer is not None for chart in found for line in chart.lines):
         tones = layer_colours(len(layers))
         shown = key_layers(len(layers))
-        page.legend([Key(tones[i], layers[i], "line") for i in shown], title="layers")
+        part.legend.keys([Key(tones[i], layers[i], "line") for i in shown], title="layers")
         if len(shown) < len(layers):
-            page.note(f"{len(layers)} layers, coloured\nby their place in the network")
+            part.legend.note(f"{len(layers)} layers, coloured\nby their place in the network")
     for mark in {chart.mark for chart in found if chart.mark is not None}:
-        page.legend([Key(colours.MUTED, f"rule of thumb, {label(mark)}", "dashed")])
-    return page.render()
+        part.legend.keys([Key(colours.MUTED, f"rule of thumb, {label(mark)}", "dashed")])
 
 
-def _draw_chart(page: Page, slot: Slot, chart: Chart, *, steps: NDArray[Any]) -> None:
-    font = page.small_font(slot)
+def _columns(table: Any) -> dict[str, NDArray[Any]]:
+    return {
+        unquote(name): np.asarray(values) for name, values in arrays(table.GetPointData()).items()
+    }
+
+
+def _draw_chart(part: Part, slot: Slot, chart: Chart, *, steps: NDArray[Any], until: int) -> None:
+    font = part.small_font(slot)
     low, high, marks = _axis(chart)
     texts = [label(mark) for mark in marks]
-    left = max(page.canvas.width_of(text, size=font) for text in texts) + 0.8 * font
+    left = max(part.canvas.width_of(text, size=font) for text in texts) + 0.8 * font
     outer = slot.rectangle
     first, last = float(np.nanmin(steps)), float(np.nanmax(steps))
-    overhang = page.canvas.width_of(label(last), size=font) / 2  # of the last step
+    overhang = part.canvas.width_of(label(last), size=font) / 2  # of the last step
     plot = Rectangle(
         outer.left + left,
         outer.right - overhang,
@@ -86,10 +98,10 @@ def _draw_chart(page: Page, slot: Slot, chart: Chart, *, steps: NDArray[Any]) ->
             axis=-1,
         )
 
-    canvas = page.canvas
+    canvas = part.canvas
     for mark, text in zip(marks, texts, strict=True):
         y = float(at(first, mark)[1])
-        canvas.path([(plot.left, y), (plot.right, y)], colour=colours.GRID, width=page.unit)
+        canvas.path([(plot.left, y), (plot.right, y)], colour=colours.GRID, width=part.unit)
         canvas.text(
             plot.left - 0.4 * font,
             y,
@@ -99,10 +111,10 @@ def _draw_chart(page: Page, slot: Slot, chart: Chart, *, steps: NDArray[Any]) ->
             align="right",
             vertical="centre",
         )
-    for step in _step_ticks(page, first, last, font=font, width=plot.width):
+    for step in _step_ticks(part, first, last, font=font, width=plot.width):
         x = float(at(step, 1.0)[0])
         ends = [(x, plot.bottom), (x, plot.bottom - 0.35 * font)]
-        canvas.path(ends, colour=colours.LINE, width=page.unit)
+        canvas.path(ends, colour=colours.LINE, width=part.unit)
         canvas.text(
             x,
             plot.bottom - 0.5 * font,
@@ -123,19 +135,20 @@ def _draw_chart(page: Page, slot: Slot, chart: Chart, *, steps: NDArray[Any]) ->
     )
     if chart.mark is not None and low <= math.log10(chart.mark) <= high:
         y = float(at(first, chart.mark)[1])
-        canvas.dashed((plot.left, y), (plot.right, y), colour=colours.MUTED, width=page.unit)
+        canvas.dashed((plot.left, y), (plot.right, y), colour=colours.MUTED, width=part.unit)
+    past = steps <= until
     for line in chart.lines:
-        points = at(steps, line.values)
-        canvas.path(points, colour=line.colour, width=LINE_PIXELS * page.unit)
+        points = at(steps[past], line.values[past])
+        canvas.path(points, colour=line.colour, width=LINE_PIXELS * part.unit)
         if len(steps) <= MOST_DOTS:
-            canvas.dots(points, colour=line.colour, radius=DOT_PIXELS * page.unit)
+            canvas.dots(points, colour=line.colour, radius=DOT_PIXELS * part.unit)
         else:
             lonely = _lonely(points)
-            canvas.dots(points[lonely], colour=line.colour, radius=LINE_PIXELS * page.unit)
+            canvas.dots(points[lonely], colour=line.colour, radius=LINE_PIXELS * part.unit)
     canvas.path(
         [(plot.left, plot.top), (plot.left, plot.bottom), (plot.right, plot.bottom)],
         colour=colours.LINE,
-        width=page.unit,
+        width=part.unit,
     )
 
 
@@ -165,9 +178,9 @@ def _axis(chart: Chart) -> tuple[float, float, list[float]]:
     return bottom, high + room, marks
 
 
-def _step_ticks(page: Page, first: float, last: float, *, font: float, width: float) -> list[float]:
+def _step_ticks(part: Part, first: float, last: float, *, font: float, width: float) -> list[float]:
     """Return as many whole steps as can be written beside each other."""
-    widest = page.canvas.width_of(label(last), size=font) + 1.6 * font
+    widest = part.canvas.width_of(label(last), size=font) + 1.6 * font
     count = max(1, min(6, int(width / widest) - 1))
     found = [step for step in ticks(first, last, count=count) if step == round(step)]
     return found or [round(last)]

@@ -87,21 +87,45 @@ class Projection(NamedTuple):
         return projected
 
 
-class Scene:
-    """An offscreen picture in the making.
+class Stage:
+    """The offscreen window in which scenes of one size are rendered, one after another.
+
+    Making a window and its shaders takes longer than to render most scenes. A context manager.
 
     Args:
-        size: width and height of the picture in pixels.
+        size: width and height of the pictures in pixels.
+    """
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = size
+        self.window = vtkRenderWindow()
+        self.window.SetOffScreenRendering(True)
+        self.window.SetMultiSamples(0)  # averaging does it
+        self.window.SetSize(size[0] * SUPERSAMPLING, size[1] * SUPERSAMPLING)
+        self.window.SetNumberOfLayers(2)
+
+    def __enter__(self) -> Stage:  # noqa: PYI034  # typing.Self needs Python 3.11
+        """Return the stage."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the window back."""
+        self.window.Finalize()
+
+
+class Scene:
+    """A picture in the making; it takes the place of the stage's former one.
+
+    Args:
+        stage: where it is rendered.
         background: of the page.
     """
 
-    def __init__(self, size: tuple[int, int], *, background: Colour) -> None:
-        self.size = size
-        self._window = vtkRenderWindow()
-        self._window.SetOffScreenRendering(True)
-        self._window.SetMultiSamples(0)  # averaging does it
-        self._window.SetSize(size[0] * SUPERSAMPLING, size[1] * SUPERSAMPLING)
-        self._window.SetNumberOfLayers(2)
+    def __init__(self, stage: Stage, *, background: Colour) -> None:
+        self.size = stage.size
+        self._window = stage.window
+        for former in list(self._window.GetRenderers()):
+            self._window.RemoveRenderer(former)
         page = vtkRenderer()
         page.SetBackground(*background)
         self._window.AddRenderer(page)
@@ -161,12 +185,22 @@ class Scene:
         width, height = (side * SUPERSAMPLING for side in self.size)
         pixels = vtkUnsignedCharArray()
         self._window.GetPixelData(0, 0, width - 1, height - 1, 0, pixels, 0)
-        rgb = vtk_to_numpy(pixels).reshape(
-            self.size[1], SUPERSAMPLING, self.size[0], SUPERSAMPLING, 3
-        )
-        self._window.Finalize()
-        mean = np.rint(rgb.mean(axis=(1, 3), dtype=np.float32))
-        return np.ascontiguousarray(mean[::-1].astype(np.uint8))
+        rows = vtk_to_numpy(pixels).reshape(height, width, 3)
+        return np.ascontiguousarray(_averaged(rows)[::-1])
+
+
+def _averaged(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Average squares of pixels, shape ``(H, W, 3)``, uint8, in integers: floats take long."""
+    rows = pixels[::SUPERSAMPLING].astype(np.uint16)
+    for i in range(1, SUPERSAMPLING):
+        rows += pixels[i::SUPERSAMPLING]
+    total = rows[:, ::SUPERSAMPLING].copy()
+    for i in range(1, SUPERSAMPLING):
+        total += rows[:, i::SUPERSAMPLING]
+    total += SUPERSAMPLING**2 // 2
+    total //= SUPERSAMPLING**2
+    result: NDArray[Any] = total.astype(np.uint8)
+    return result
 
 
 def box_corners(bounds: ArrayLike) -> NDArray[Any]:

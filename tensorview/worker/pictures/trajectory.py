@@ -8,8 +8,15 @@ import numpy as np
 
 from tensorview.worker.datasets import arrays
 from tensorview.worker.pictures import colours, props
-from tensorview.worker.pictures.content import Cells, Place, cells, header, places
-from tensorview.worker.pictures.page import Key, Page
+from tensorview.worker.pictures.content import (
+    Cells,
+    Place,
+    cells,
+    layers,
+    places,
+    reading_order,
+)
+from tensorview.worker.pictures.legend import Bar, Key
 from tensorview.worker.pictures.scene import SUPERSAMPLING, Eye, box_corners
 from tensorview.worker.pictures.ticks import label, ticks
 from tensorview.worker.views.trajectory import BOX_SHARE
@@ -19,10 +26,13 @@ if TYPE_CHECKING:
     from vtkmodules.vtkRenderingCore import vtkRenderer
 
     from tensorview.worker.frame import Frame
-    from tensorview.worker.pictures.page import Slot
+    from tensorview.worker.pictures.part import Part, Slot
 
+TITLE = "Trajectory of the weights"
 EYE = Eye(elevation=24.0, azimuth=-32.0)
 LINE_PIXELS, SHADOW_PIXELS, DOT_PIXELS = 3.4, 1.4, 5.5
+LABELLED = 9.0
+"""Least width of a panel whose axes are named, in font sizes."""
 SHADOW = (0.8, 0.81, 0.83)
 
 
@@ -44,42 +54,57 @@ class _Path(NamedTuple):
     axes: list[str]
 
 
-def draw(frame: Frame, *, size: tuple[int, int]) -> NDArray[Any]:
-    """Draw the trajectories of a frame."""
-    page = Page("Trajectory of the weights", header=header(frame), size=size)
-    polydata: Any = frame.datasets["trajectory"]
-    paths = _paths(polydata)
+def draw(part: Part, frame: Frame, *, last: Frame) -> None:
+    """Draw the trajectories of a frame.
+
+    Each capture turns the axes, and lays the whole path anew. So that a film shows one movement,
+    paths, axes and boxes are those of *last*, up to the step of *frame*.
+
+    Args:
+        part: of a picture, empty.
+        frame: what to draw.
+        last: whose paths are shown; one that begins after *frame* knows nothing of it.
+    """
+    source = last if _paths(last, until=frame.step) else frame
+    paths = _paths(source, until=frame.step)
     if not paths:
-        page.nothing()
-        return page.render()
-    last = float(arrays(polydata.GetFieldData())["color_range"][1])
+        part.nothing()
+        return
+    polydata: Any = source.datasets["trajectory"]
+    end = float(arrays(polydata.GetFieldData())["color_range"][1])
     unit_box = box_corners((0, 1, 0, 1, 0, 1)) @ EYE.axes()[:2].T
     width, height = np.ptp(unit_box, axis=0)
-    slots = page.grid(len(paths), aspect=float(width / height))
-    for path, slot in zip(paths, slots, strict=True):
-        _draw_path(page, slot, path, last=last)
-    marks = [(step, label(step)) for step in ticks(0, last, count=5) if step == round(step)]
-    page.colour_bar(colours.STEPS, title="step", low=0, high=last, labels=marks)
-    page.legend(
+    rows: list[_Path | Place] = [*paths]
+    known = {path.place.name for path in paths}
+    rows += [place for place in layers(source) if place.name not in known]
+    rows.sort(key=lambda row: reading_order(row.place if isinstance(row, _Path) else row))
+    for row, slot in zip(rows, part.grid(len(rows), aspect=float(width / height)), strict=True):
+        if isinstance(row, _Path):
+            _draw_path(part, slot, row, end=end)
+        else:
+            part.absent(slot, row.name, lacks="path")
+    marks = [(step, label(step)) for step in ticks(0, end, count=5) if step == round(step)]
+    part.legend.bars(Bar(colours.STEPS, 0, end, marks), title="step")
+    part.legend.keys(
         [
             Key(colours.ramp_colour(0, colours.STEPS), "first capture", "dot"),
             Key(colours.ramp_colour(1, colours.STEPS), "last capture", "dot"),
             Key(SHADOW, "shadow on the floor", "line"),
         ]
     )
-    return page.render()
 
 
-def _draw_path(page: Page, slot: Slot, path: _Path, *, last: float) -> None:
-    page.panel_title(slot, path.place)
-    font = page.small_font(slot)
-    rectangle = slot.rectangle.grown(-1.3 * font)
-    renderer, projection = page.scene.panel(
+def _draw_path(part: Part, slot: Slot, path: _Path, *, end: float) -> None:
+    part.panel_title(slot, path.place)
+    font = part.small_font(slot)
+    labelled = slot.rectangle.width > LABELLED * font
+    rectangle = slot.rectangle.grown(-1.3 * font if labelled else 0)
+    renderer, projection = part.scene.panel(
         rectangle, bounds=_grown(path.box), eye=EYE, background=colours.PAGE
     )
     props.light(renderer)
     pixel = 1 / projection.scale
-    thin = min(1.0, slot.rectangle.width / (300 * page.unit)) ** 0.5 * page.unit
+    thin = min(1.0, slot.rectangle.width / (300 * part.unit)) ** 0.5 * part.unit
     _add_box(renderer, path, width=SUPERSAMPLING * thin)
     shadow = path.points * [1, 1, 0] + [0, 0, path.box[4]]
     count = len(path.points)
@@ -89,17 +114,18 @@ def _draw_path(page: Page, slot: Slot, path: _Path, *, last: float) -> None:
         width = SHADOW_PIXELS * SUPERSAMPLING * thin
         renderer.AddActor(props.lines(shadow, ids, colours=tone, width=width))
         tones = colours.ramp_colours(
-            path.steps, colours.STEPS, low=0, high=last, not_finite=colours.UNDEFINED
+            path.steps, colours.STEPS, low=0, high=end, not_finite=colours.UNDEFINED
         )
         radius = LINE_PIXELS / 2 * thin * pixel
         renderer.AddActor(props.tube(path.points, colours=tones, radius=radius))
-    for index in (0, -1):
+    for index in (0, -1)[: len(path.points)]:
         # The first of all captures is the last one, too.
-        share = 1.0 if last <= 1 else float(path.steps[index]) / last
+        share = 1.0 if end <= 1 else float(path.steps[index]) / end
         colour = colours.ramp_colour(share, colours.STEPS)
         radius = DOT_PIXELS * thin * pixel
         renderer.AddActor(props.ball(path.points[index], radius=radius, colour=colour))
-    _label_axes(page, path, projection(box_corners(path.box)), font=font, slot=slot)
+    if labelled:
+        _label_axes(part, path, projection(box_corners(path.box)), font=font, slot=slot)
 
 
 def _grown(box: tuple[float, ...]) -> NDArray[Any]:
@@ -114,7 +140,7 @@ def _add_box(renderer: vtkRenderer, path: _Path, *, width: float) -> None:
     renderer.AddActor(props.lines(corners, edges, colours=tones, width=width))
 
 
-def _label_axes(page: Page, path: _Path, corners: NDArray[Any], *, font: float, slot: Slot) -> None:
+def _label_axes(part: Part, path: _Path, corners: NDArray[Any], *, font: float, slot: Slot) -> None:
     """Write along the lowest edge of each horizontal axis, and the leftmost vertical one."""
     middle = corners.mean(axis=0)
     for axis, bit in enumerate((1, 2, 4)):
@@ -130,10 +156,10 @@ def _label_axes(page: Page, path: _Path, corners: NDArray[Any], *, font: float, 
             "right": at[0] - slot.rectangle.left + font,
             "left": slot.rectangle.left + slot.room - at[0],
         }[align]
-        page.canvas.text(
+        part.canvas.text(
             float(at[0]),
             float(at[1]),
-            page.canvas.fit(path.axes[axis], width=room, size=font),
+            part.canvas.fit(path.axes[axis], width=room, size=font),
             size=font,
             colour=colours.MUTED,
             align=align,
@@ -142,9 +168,14 @@ def _label_axes(page: Page, path: _Path, corners: NDArray[Any], *, font: float, 
         )
 
 
-def _paths(polydata: Any) -> list[_Path]:
-    """Read every path, in the order of panels and subspaces."""
-    found: list[tuple[float, float, int, _Path]] = []
+def _paths(frame: Frame, *, until: int) -> list[_Path]:
+    """Read every path up to a step, in the order of panels and subspaces.
+
+    Returns:
+        None at all where all of them begin later.
+    """
+    polydata: Any = frame.datasets["trajectory"]
+    found: list[tuple[tuple[float, float], int, _Path]] = []
     for layer, place in enumerate(places(polydata)):
         for kind in ("verts", "lines"):
             group = cells(polydata, kind, layer=layer)
@@ -152,8 +183,15 @@ def _paths(polydata: Any) -> list[_Path]:
                 assert group is not None
                 path = _path(polydata, group, row=row, place=place)
                 subspace = int(group.data["subspace"][row])
-                found.append((-place.bounds[2], place.bounds[0], subspace, path))
-    return [path for *_, path in sorted(found, key=lambda entry: entry[:3])]
+                found.append((reading_order(place), subspace, path))
+    paths = [path for *_, path in sorted(found, key=lambda entry: entry[:2])]
+    past = [path.steps <= until for path in paths]
+    if not any(steps.any() for steps in past):
+        return []
+    return [
+        path._replace(points=path.points[steps], steps=path.steps[steps])
+        for path, steps in zip(paths, past, strict=True)
+    ]
 
 
 def _path(polydata: Any, group: Cells, *, row: int, place: Place) -> _Path:
