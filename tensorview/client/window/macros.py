@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 BUTTONS = {
-    "Capture now": "capture",
     "Capture less often": "less",
     "Capture more often": "more",
+    "Capture now": "capture",
     "Focus on all": "all",
     "Focus on selected": "focus",
     "Halve learning rate": "halve",
     "Mark selected filters": "mark",
-    "Prune flagged": "prune",
-    "Training pause": "pause",
-    "Training resume": "resume",
-    "Training stop": "stop",
+    "Pause training": "pause",
+    "Prune flagged filters": "prune",
+    "Resume training": "resume",
+    "Stop training": "stop",
 }
 """What the window's `Steering.press` takes, by what is written on the button. ParaView orders them
 by the alphabet."""

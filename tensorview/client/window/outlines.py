@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SELECTED = (0.93, 0.0, 0.55)
 """A colour that no view gives to data."""
 HALO = (1.0, 1.0, 1.0)
-LINE_OF_BOX, WIDEST = 0.1, 2.5
+LINE_OF_BOX, WIDEST = 0.2, 2.5
 """Width of a line as a share of the smallest side of any rectangle, and at most in pixels."""
 LEAST_WITH_HALO = 1.8
 """Width in pixels from which on a line has a halo, twice as wide."""
