@@ -17,7 +17,7 @@ from tensorview.worker.pictures.colours import GRID, GROUPS, INK, LINE, MUTED, P
 from tensorview.worker.pictures.series import layer_colours
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from numpy.typing import NDArray
 
@@ -139,15 +139,16 @@ class ChartDisplay:
             self._shown.UseIndexForXAxis = 0
             self._shown.XArrayName = "step"
         mark = DOT if len(columns["step"]) <= MOST_DOTS else NO_DOT
-        self._upkeep.set(
-            self._shown,
-            SeriesVisibility=[line.column for line in found],
-            SeriesLabel=_by_column(found, lambda line: [line.label]),
-            SeriesColor=_by_column(found, lambda line: list(map(str, line.colour))),
-            SeriesLineThickness=_by_column(found, lambda _: ["2"]),
-            SeriesMarkerStyle=_by_column(found, lambda _: [mark]),
-            SeriesMarkerSize=_by_column(found, lambda _: ["5"]),
-        )
+        shown = {line.column for line in found}
+        for name, rows in (
+            ("SeriesVisibility", {column: [str(int(column in shown))] for column in columns}),
+            ("SeriesLabel", {line.column: [line.label] for line in found}),
+            ("SeriesColor", {line.column: [*map(str, line.colour)] for line in found}),
+            ("SeriesLineThickness", {line.column: ["2"] for line in found}),
+            ("SeriesMarkerStyle", {line.column: [mark] for line in found}),
+            ("SeriesMarkerSize", {line.column: ["5"] for line in found}),
+        ):
+            self._upkeep.set_rows(self._shown, name, rows)
         self._set_axis(np.concatenate([np.empty(0), *(columns[line.column] for line in found)]))
         room = (self._labels.size[1] - 2 * TOP) / KEY_PITCH
         self._upkeep.set(self.view, ShowLegend=int(1 < len(found) <= room))
@@ -194,11 +195,6 @@ def lines(columns: Mapping[str, NDArray[Any]], chart: Chart, *, layers: list[str
             if column and (quantity in ALWAYS or (columns[column] > 0).any()):
                 found.append(Line(column, _short(layer) + SUFFIXES.get(quantity, ""), colour))
     return found
-
-
-def _by_column(found: list[Line], what: Callable[[Line], list[str]]) -> list[str]:
-    """Return what ParaView is to know of every line, each behind its column's name."""
-    return [text for line in found for text in (line.column, *what(line))]
 
 
 def _short(name: str) -> str:

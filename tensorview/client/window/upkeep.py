@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import TYPE_CHECKING, Any
 
 from paraview import servermanager
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+TOLERANCE = 1e-9
+"""By which ParaView may round what it is given, over and over: it normalises a camera's axes."""
 
 
 class Upkeep:
@@ -14,29 +21,59 @@ class Upkeep:
     """
 
     def __init__(self) -> None:
+        self._asked: dict[tuple[str, str], Any] = {}
         self._left: dict[tuple[str, str], Any] = {}
+        self._rows: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {}
 
     def set(self, proxy: Any, **values: Any) -> None:
         """Set properties that belong together: all of them, or none if any was changed since."""
         owner = proxy.SMProxy.GetGlobalIDAsString()
-        asked = {name: _plain(value) for name, value in values.items()}
-        if all(self._left.get((owner, name), (None,))[0] == asked[name] for name in asked):
+        asked = {(owner, name): _plain(value) for name, value in values.items()}
+        if asked.items() <= self._asked.items():
             return
-        if not self.is_ours(proxy, *values):
+        if not all(
+            _same(self._left.get((owner, name), now), now)
+            for name, now in ((name, _plain(getattr(proxy, name))) for name in values)
+        ):
             return
         for name, value in values.items():
             setattr(proxy, name, value)
-            # Read back, because ParaView rounds some values and completes others.
-            self._left[owner, name] = (asked[name], _plain(getattr(proxy, name)))
+            # Read back, because ParaView completes some values.
+            self._left[owner, name] = _plain(getattr(proxy, name))
+        self._asked.update(asked)
 
-    def is_ours(self, proxy: Any, *names: str) -> bool:
-        """Say whether properties are as they were left here; so are those that never were set."""
-        owner = proxy.SMProxy.GetGlobalIDAsString()
-        return all(
-            (owner, name) not in self._left
-            or self._left[owner, name][1] == _plain(getattr(proxy, name))
-            for name in names
-        )
+    def set_rows(self, proxy: Any, name: str, rows: Mapping[str, Sequence[str]]) -> None:
+        """Set a property of the form key, texts, key, texts, ..., as it has a colour a line.
+
+        Every row is on its own: ours or the user's. Others are left alone; ParaView itself adds
+        some.
+
+        Args:
+            proxy: whose.
+            name: of the property.
+            rows: texts by key, as many for each.
+        """
+        left = self._rows.setdefault((proxy.SMProxy.GetGlobalIDAsString(), name), {})
+        wanted = {key: tuple(texts) for key, texts in rows.items()}
+        if wanted.items() <= left.items():
+            return
+        given = proxy.SMProxy.GetProperty(name)
+        flat = [given.GetElement(index) for index in range(given.GetNumberOfElements())]
+        width = 1 + len(next(iter(wanted.values())))
+        now = {flat[i]: tuple(flat[i + 1 : i + width]) for i in range(0, len(flat), width)}
+        for key, texts in wanted.items():
+            if key not in left or now.get(key) in (None, left[key]):
+                now[key] = left[key] = texts
+        flat = [text for key, texts in now.items() for text in (key, *texts)]
+        given.SetNumberOfElements(len(flat))
+        for index, text in enumerate(flat):
+            given.SetElement(index, text)
+        proxy.SMProxy.UpdateVTKObjects()
+
+
+def is_open(view: Any) -> bool:
+    """Say whether the user has not closed a view."""
+    return bool(servermanager.ProxyManager().GetProxyName("views", view.SMProxy))
 
 
 def _plain(value: Any) -> Any:
@@ -49,6 +86,9 @@ def _plain(value: Any) -> Any:
         return value
 
 
-def is_open(view: Any) -> bool:
-    """Say whether the user has not closed a view."""
-    return bool(servermanager.ProxyManager().GetProxyName("views", view.SMProxy))
+def _same(first: Any, second: Any) -> bool:
+    if isinstance(first, tuple) and isinstance(second, tuple):
+        return len(first) == len(second) and all(map(_same, first, second))
+    if isinstance(first, float) and isinstance(second, float):
+        return math.isclose(first, second, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
+    return bool(first == second)
