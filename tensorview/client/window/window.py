@@ -118,7 +118,12 @@ class Window:
     def _update(self) -> None:
         """Bring what the user looks at up to date, without drawing it."""
         for channel in self.tabs.front_channels() & self.shown.keys():
-            self.shown[channel].UpdatePipeline(self.feed.time)
+            # The proxy's own way would also sum up every array for ParaView's panels, each time.
+            algorithm = self.shown[channel].GetClientSideObject()
+            if self.feed.time is None:
+                algorithm.Update()
+            else:
+                algorithm.UpdateTimeStep(self.feed.time)
         self.selection.refresh()
         self.tabs.update()
 
