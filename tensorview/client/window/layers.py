@@ -76,6 +76,14 @@ def chosen(dataset: vtkDataObject, names: Sequence[str] | None) -> Chosen:
     return _of_images(leaves(dataset), names)
 
 
+def box_labels(names: Sequence[str]) -> list[str]:
+    """Name check boxes: as the layers, and numbered where ParaView, which sorts, would mix them."""
+    if list(names) == sorted(names):
+        return list(names)
+    digits = len(str(len(names)))
+    return [f"{index:0{digits}}  {name}" for index, name in enumerate(names, start=1)]
+
+
 def _of_cells(cells: vtkPolyData, names: Sequence[str] | None) -> Chosen:
     notes = arrays(cells.GetFieldData())
     if "layers" not in notes:

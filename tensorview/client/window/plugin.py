@@ -15,7 +15,7 @@ from vtkmodules.util.vtkAlgorithm import VTKPythonAlgorithmBase
 from vtkmodules.vtkCommonCore import vtkDataArraySelection
 from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkMultiBlockDataSet, vtkPolyData
 
-from tensorview.client.window.layers import chosen
+from tensorview.client.window.layers import box_labels, chosen
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -179,7 +179,7 @@ class Chooser:
         """Offer the layers of a run. The choice stays where they are those offered before."""
         if list(names) == list(self._labels):
             return
-        self._labels = dict(zip(names, labels(names), strict=True))
+        self._labels = dict(zip(names, box_labels(names), strict=True))
         self.source.GetClientSideObject().offer(self._labels.values())
         self.source.UpdatePropertyInformation()
         self.choose(None)
@@ -194,7 +194,12 @@ class Chooser:
         self.source.SMProxy.UpdateVTKObjects()
 
     def apply(self) -> bool:
-        """Pass a choice that has changed on to all filters; return whether there was one."""
+        """Pass a choice that has changed on to all filters; return whether there was one.
+
+        The check boxes come back when they were deleted, which takes one click beside *Apply*.
+        """
+        if not servermanager.ProxyManager().GetProxyName("sources", self.source.SMProxy):
+            _register(self.source, name="layers")
         boxes = self.source.SMProxy.GetProperty("Layers")
         elements = [boxes.GetElement(index) for index in range(boxes.GetNumberOfElements())]
         ticks = dict(zip(elements[::2], elements[1::2], strict=True))
@@ -206,14 +211,6 @@ class Chooser:
         for made in self._filters:
             made.Chosen = json.dumps(wanted)
         return True
-
-
-def labels(names: Sequence[str]) -> list[str]:
-    """Name check boxes: as the layers, and numbered where ParaView, which sorts, would mix them."""
-    if list(names) == sorted(names):
-        return list(names)
-    digits = len(str(len(names)))
-    return [f"{index:0{digits}}  {name}" for index, name in enumerate(names, start=1)]
 
 
 def _register(proxy: Any, *, name: str) -> None:
