@@ -141,15 +141,31 @@ def test_a_step_that_is_captured_again_is_there_once(tmp_path):
 
 def test_a_focus_in_the_step_of_a_capture_keeps_what_the_capture_knew(tmp_path):
     """The loss and the update ratio are those of the step, though it is captured twice."""
-    with watched(tmp_path, every=1) as (watcher, run):
-        ask(watcher, run, "capture")
+    with watched(tmp_path, every=1) as (watcher, _run):
+        train_steps(watcher.model, watcher.optimizer, 2, each=lambda loss: watcher.log(loss=loss))
         once = watcher.snapshot().scalars
+        assert once["loss"][-1] > 0
+        assert once["fc/update_ratio"][-1] > 0
         watcher._captures.take(watcher.status().step)
         twice = watcher.snapshot().scalars
 
         assert list(once) == list(twice)
         for name, values in once.items():
             assert np.array_equal(values, twice[name], equal_nan=True), name
+
+
+def test_the_update_ratio_is_that_of_the_captured_step(tmp_path, monkeypatch):
+    """Where nobody knew before the step that it would be captured there is none, not an older."""
+    with watched(tmp_path, every=4, strict=False) as (watcher, run):
+        with monkeypatch.context() as patched:
+            patched.setattr(watcher._captures, "take", lambda _step: 1 / 0)
+            train_steps(watcher.model, watcher.optimizer, 4)
+        ask(watcher, run, "every", steps=10**9)
+        step = ask(watcher, run, "capture").step
+        table = watcher.snapshot().scalars
+
+    assert table["step"].tolist()[-1] == step
+    assert np.isnan(table["fc/update_ratio"][-1])
 
 
 def test_an_address_is_put_on_copies():
