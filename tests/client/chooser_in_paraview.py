@@ -65,7 +65,8 @@ def seen():
         np.unique(reading.columns(part.GetCellData()).get("layer", [])).tolist()
         for part in (cells, frames)
     ]
-    boxes = chooser.source.SMProxy.GetProperty("Layers")
+    chooser.source.UpdatePropertyInformation()
+    boxes = chooser.source.SMProxy.GetProperty("LayersInfo")
     texts = [boxes.GetElement(index) for index in range(boxes.GetNumberOfElements())]
     return {
         "cells": [names[int(index)] for index in ids[0]],
@@ -119,6 +120,8 @@ Delete(chooser.source)
 chooser.choose(["a"])
 report["deleted"] = [chooser.apply(), seen()]
 report["back"] = FindSource("layers") == chooser.source
+late = output(chooser.filter(sources["weights"], name="late"))
+report["late"] = np.unique(reading.columns(late.GetCellData())["layer"]).tolist()
 
 reader = PVDReader(registrationName="saved", FileName=f"{run}/maps_atlas.pvd")
 saved = chooser.filter(reader, name="saved")

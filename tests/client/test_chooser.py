@@ -118,6 +118,11 @@ def test_deleted_proxies_do_no_harm(report):
     assert report["back"]
 
 
+def test_a_view_that_comes_late_follows_the_choice(report):
+    """So do atlases, whose sources are made when the first large layer comes."""
+    assert report["late"] == [1]
+
+
 def test_time_passes_through(report):
     """A saved run is read at the step that is asked for; a single image stays an atlas."""
     found = report["steps"]
