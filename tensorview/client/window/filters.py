@@ -8,11 +8,13 @@ import numpy as np
 from vtkmodules.util.numpy_support import vtk_to_numpy
 
 from tensorview.worker.datasets import arrays
+from tensorview.worker.pictures.content import tiles
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
+    from vtkmodules.vtkCommonDataModel import vtkCellArray
 
     Filters = Mapping[str, tuple[int, ...]]
 
@@ -66,21 +68,23 @@ class Owners(NamedTuple):
         return [table[self.layer, column] for column in self.filters]
 
 
-def owners(dataset: Any) -> Owners | None:
+def owners(dataset: Any, *, layers: Sequence[str] = ()) -> Owners | None:
     """Find out to whom the cells of a view's polydata or of an atlas's image belong.
+
+    Args:
+        dataset: with or without filters.
+        layers: names by id, for a dataset that does not carry them.
 
     Returns:
         None where cells belong to no filter, as those of a trajectory.
     """
     notes, cells = arrays(dataset.GetFieldData()), arrays(dataset.GetCellData())
-    if "layers" not in notes:
-        return None
-    names = [str(name) for name in notes["layers"]]
+    names = [str(name) for name in notes.get("layers", layers)]
     columns = [cells[name] for name in FILTER_ARRAYS if name in cells]
     if "layer" in cells and columns:
         return Owners(names, cells["layer"], tuple(columns))
     if "tiles" in notes:
-        pixels = _of_pixels(notes, by_column=_is_correlation(dataset))
+        pixels = _of_pixels(dataset)
         return Owners(names, np.zeros(len(pixels[0]), np.int32), pixels)
     return None
 
@@ -105,78 +109,58 @@ def extents(dataset: Any, filters: Filters) -> NDArray[Any]:
         Shape ``(n, 4)``, float64: x0 x1 y0 y1. Neighbouring rows and columns are joined.
     """
     if dataset.IsA("vtkImageData"):
-        notes = arrays(dataset.GetFieldData())
-        wanted = filters.get(str(notes["layers"][0]), ()) if "tiles" in notes else ()
-        chosen = np.isin(notes["tile_filters"], wanted) if wanted else np.zeros(0, bool)
-        if not chosen.any():
-            return np.empty((0, 4))
-        boxes = [tile_boxes(dataset)[chosen]]
-        if _is_correlation(dataset):
-            boxes.append(_columns(dataset.GetBounds(), chosen))
+        found = _tile_extents(dataset, filters)
     else:
-        found = owners(dataset)
-        if found is None:
-            return np.empty((0, 4))
-        boxes = [_extents(dataset, place) for place in found.places(filters)]
-        if dataset.GetCellData().HasArray("zero_mass"):
-            # Densities of all heights stand on the lower edges of windows, which are square.
-            boxes[0][:, 3] = boxes[0][:, 2] + boxes[0][:, 1] - boxes[0][:, 0]
-    if len(boxes) == 2:
-        rows, columns = boxes
-        boxes = [_joined(rows, along=2), _joined(columns, along=0)]
-    return np.concatenate(boxes)
-
-
-def tile_boxes(image: Any) -> NDArray[Any]:
-    """Return the rectangles x0 x1 y0 y1 of an atlas image's tiles, shape ``(tiles, 4)``."""
-    notes = arrays(image.GetFieldData())
-    columns, _, width, height, gutter = (int(value) for value in notes["tiles"])
-    down, across = np.divmod(np.arange(len(notes["tile_filters"])), columns)
-    pixel_width, pixel_height, _ = image.GetSpacing()
-    left, _, _, top, _, _ = image.GetBounds()
-    x0 = left + across * (width + gutter) * pixel_width
-    y1 = top - down * (height + gutter) * pixel_height
-    return np.column_stack([x0, x0 + width * pixel_width, y1 - height * pixel_height, y1])
-
-
-def _columns(bounds: tuple[float, ...], chosen: NDArray[np.bool_]) -> NDArray[Any]:
-    """Return the rectangles of chosen columns of as many as fill *bounds*."""
-    edges = np.linspace(bounds[0], bounds[1], len(chosen) + 1)
-    whole = np.broadcast_to(bounds[2:4], (len(chosen), 2))
-    return np.column_stack([edges[:-1], edges[1:], whole])[chosen]
+        found = _cell_extents(dataset, filters)
+    if len(found) == 2:
+        found = [_joined(found[0], along=2), _joined(found[1], along=0)]
+    return np.concatenate([np.empty((0, 4)), *found])
 
 
 def _is_correlation(image: Any) -> bool:
     return bool(image.GetCellData().HasArray("pcc"))
 
 
-def _of_pixels(notes: Mapping[str, NDArray[Any]], *, by_column: bool) -> tuple[NDArray[Any], ...]:
-    """Return the filters of an image's pixels, row by row from below as VTK counts them.
-
-    Args:
-        notes: field data of the image.
-        by_column: whether its columns stand for the same filters as its rows.
-    """
-    columns, rows, width, height, gutter = (int(value) for value in notes["tiles"])
-    tiles = np.full(columns * rows, NONE, np.int32)
-    tiles[: len(notes["tile_filters"])] = notes["tile_filters"]
-
-    def lattice(count: int, size: int) -> NDArray[Any]:
-        """Number of the tile at each pixel of a side, *count* in the gutters."""
-        numbers = np.repeat(np.arange(count), size + gutter)[: count * (size + gutter) - gutter]
-        inside = np.arange(len(numbers)) % (size + gutter) < size
-        return np.where(inside, numbers, count)
-
-    grid = np.full((rows + 1, columns + 1), NONE, np.int32)
-    grid[:rows, :columns] = tiles.reshape(rows, columns)
-    down, across = lattice(rows, height)[::-1], lattice(columns, width)
-    found = grid[np.ix_(down, across)]
-    if not by_column:
-        return (found.reshape(-1),)
-    return found.reshape(-1), np.broadcast_to(tiles[:width], found.shape).reshape(-1)
+def _of_pixels(image: Any) -> tuple[NDArray[Any], ...]:
+    """Return the filters of an image's pixels, row by row from below as VTK counts them."""
+    found = tiles(image)
+    result = np.full(next(iter(found.pixels.values())).shape, NONE, np.int32)
+    left, top = (corner[:, None, None] for corner in found.corners())
+    rows, columns = top + np.arange(found.tile_height)[:, None], left + np.arange(found.tile_width)
+    result[rows, columns] = found.filters[:, None, None]
+    by_row = result[::-1].reshape(-1)
+    if not _is_correlation(image):
+        return (by_row,)
+    return by_row, np.broadcast_to(found.filters, result.shape).reshape(-1)
 
 
-def _extents(polydata: Any, places: NDArray[Any]) -> NDArray[Any]:
+def _tile_extents(image: Any, filters: Filters) -> list[NDArray[Any]]:
+    notes = arrays(image.GetFieldData())
+    if "tiles" not in notes:
+        return []
+    found = tiles(image)
+    chosen = np.isin(found.filters, filters.get(str(notes["layers"][0]), ()))
+    rows = found.boxes()[chosen]
+    if not _is_correlation(image):
+        return [rows]
+    left, right, bottom, top = found.extent
+    edges = np.linspace(left, right, len(chosen) + 1)
+    whole = np.broadcast_to([bottom, top], (len(chosen), 2))
+    return [rows, np.column_stack([edges[:-1], edges[1:], whole])[chosen]]
+
+
+def _cell_extents(polydata: Any, filters: Filters) -> list[NDArray[Any]]:
+    found = owners(polydata)
+    if found is None:
+        return []
+    boxes = [_around(polydata, places) for places in found.places(filters)]
+    if polydata.GetCellData().HasArray("zero_mass"):
+        # Densities of all heights stand on the lower edges of windows, which are square.
+        boxes[0][:, 3] = boxes[0][:, 2] + boxes[0][:, 1] - boxes[0][:, 0]
+    return boxes
+
+
+def _around(polydata: Any, places: NDArray[Any]) -> NDArray[Any]:
     """Return the rectangle around the cells of each place, those of -1 apart."""
     ids = np.flatnonzero(places >= 0)
     if not ids.size:
@@ -190,20 +174,36 @@ def _extents(polydata: Any, places: NDArray[Any]) -> NDArray[Any]:
 
 
 def _cell_boxes(polydata: Any, ids: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return lower left and upper right corners of cells, shape ``(n, 2)`` each."""
-    points = vtk_to_numpy(polydata.GetPoints().GetData())[:, :2].astype(np.float64)
-    parts = polydata.GetVerts(), polydata.GetLines(), polydata.GetPolys(), polydata.GetStrips()
-    sizes, corners = [], []
-    for part in parts:
-        if part.GetNumberOfCells():
-            sizes.append(np.diff(vtk_to_numpy(part.GetOffsetsArray())))
-            corners.append(vtk_to_numpy(part.GetConnectivityArray()))
-    size, corner = np.concatenate(sizes), np.concatenate(corners)
-    begin = np.cumsum(size) - size
-    taken = size[ids]
+    """Return lower left and upper right corners of cells, shape ``(n, 2)`` each, float64."""
+    points = vtk_to_numpy(polydata.GetPoints().GetData())[:, :2]
+    low, high = np.empty((2, len(ids), 2))
+    first = 0
+    for part in (
+        polydata.GetVerts(),
+        polydata.GetLines(),
+        polydata.GetPolys(),
+        polydata.GetStrips(),
+    ):
+        count = part.GetNumberOfCells()
+        here = (ids >= first) & (ids < first + count)
+        if here.any():
+            low[here], high[here] = _boxes_of(part, ids[here] - first, points)
+        first += count
+    return low, high
+
+
+def _boxes_of(
+    part: vtkCellArray, ids: NDArray[Any], points: NDArray[Any]
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    offsets = vtk_to_numpy(part.GetOffsetsArray())
+    corners = vtk_to_numpy(part.GetConnectivityArray())
+    sizes = np.diff(offsets)
+    if (sizes == sizes[0]).all():  # as of a quarter of a million quads
+        around = points[corners.reshape(-1, sizes[0])[ids].T]
+        return around.min(axis=0), around.max(axis=0)
+    taken = sizes[ids]
     starts = np.cumsum(taken) - taken
-    at = np.repeat(begin[ids] - starts, taken) + np.arange(taken.sum())
-    around = points[corner[at]]
+    around = points[corners[np.repeat(offsets[ids] - starts, taken) + np.arange(taken.sum())]]
     return np.minimum.reduceat(around, starts), np.maximum.reduceat(around, starts)
 
 

@@ -14,6 +14,8 @@ from tensorview.client.window.notes import leaves
 from tensorview.worker.datasets import arrays
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from tensorview.client.window.filters import Filters
 
 
@@ -28,7 +30,7 @@ def stamp(chosen: Any) -> tuple[int, ...]:
     return *ids, *(proxy.GetClientSideObject().GetMTime() for proxy in proxies)
 
 
-def touched(source: Any, port: int, chosen: Any) -> Filters:
+def touched(source: Any, port: int, chosen: Any, *, layers: Sequence[str]) -> Filters:
     """Return the filters that a selection on a port of a source touches.
 
     Args:
@@ -36,6 +38,7 @@ def touched(source: Any, port: int, chosen: Any) -> Filters:
         port: of its output.
         chosen: ParaView's proxy of the selection, of any kind: a click, a rectangle, a polygon or
             a volume, of cells, points or blocks, a query.
+        layers: names by id, for datasets that do not carry them.
     """
     chosen.UpdatePipeline()
     extract = vtkPVExtractSelection()
@@ -45,13 +48,13 @@ def touched(source: Any, port: int, chosen: Any) -> Filters:
     extract.Update()
     found = []
     for part in leaves(extract.GetOutputDataObject(0)):
-        owned, inside = owners(part), part.GetCellData().GetArray("vtkInsidedness")
+        owned, inside = owners(part, layers=layers), part.GetCellData().GetArray("vtkInsidedness")
         if owned is not None and inside is not None:
             found.append(owned.touched(vtk_to_numpy(inside) == 1))
     return joined(found)
 
 
-def hold(source: Any, port: int, chosen: Any, filters: Filters) -> None:
+def hold(source: Any, port: int, chosen: Any, *, filters: Filters, layers: Sequence[str]) -> None:
     """Let a selection be of *filters* by layer and number, whatever order their cells come in.
 
     It stays the proxy that ParaView knows, so that a click on nothing still clears it.
@@ -61,9 +64,10 @@ def hold(source: Any, port: int, chosen: Any, filters: Filters) -> None:
         port: of its output.
         chosen: ParaView's proxy of the selection.
         filters: what to select.
+        layers: names by id, for datasets that do not carry them.
     """
     dataset = source.GetClientSideObject().GetOutputDataObject(port)
-    names = [str(name) for name in arrays(dataset.GetFieldData()).get("layers", ())]
+    names = [str(name) for name in arrays(dataset.GetFieldData()).get("layers", layers)]
     columns = [name for name in FILTER_ARRAYS if dataset.GetCellData().HasArray(name)]
     inputs: list[Any] = []
     terms: list[str] = []

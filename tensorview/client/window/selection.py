@@ -12,6 +12,7 @@ from tensorview.client.window.notes import leaves
 from tensorview.client.window.outlines import Outlines
 from tensorview.client.window.picks import hold, stamp, touched
 from tensorview.client.window.targets import TARGETED, Target
+from tensorview.worker.datasets import arrays
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -58,10 +59,11 @@ class Selection:
                     self._targets[channel] = Target(channel)
                 self._targets[channel].follow(self._sources[channel])
         self._follow()
+        layers = self._layers()
         for pick in self._picks():
             # Cells may have other numbers now, in another order of layers or groups.
-            if not _within(touched(*pick), self.filters):
-                hold(*pick, self.filters)
+            if not _within(touched(*pick, layers=layers), self.filters):
+                hold(*pick, filters=self.filters, layers=layers)
         self._stamps = self._present_stamps()
         self._outline()
 
@@ -71,8 +73,17 @@ class Selection:
         if stamps == self._stamps:
             return False
         self._stamps = stamps
-        former, self.filters = self.filters, joined(touched(*pick) for pick in self._picks())
+        layers, former = self._layers(), self.filters
+        self.filters = joined(touched(*pick, layers=layers) for pick in self._picks())
         return self.filters != former
+
+    def _layers(self) -> list[str]:
+        """Return the names of all layers by id, as every view's polydata has them."""
+        for source in self._sources.values():
+            dataset = source.GetClientSideObject().GetOutputDataObject(0)
+            if dataset.IsA("vtkPolyData"):
+                return [str(name) for name in arrays(dataset.GetFieldData()).get("layers", ())]
+        return []
 
     def _present_stamps(self) -> list[tuple[int, ...]]:
         return [stamp(chosen) for _, _, chosen in self._picks()]

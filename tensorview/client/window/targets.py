@@ -8,10 +8,10 @@ import numpy as np
 from paraview.simple import GetActiveSource, SetActiveSource, Show, TrivialProducer
 from vtkmodules.vtkCommonDataModel import vtkPolyData
 
-from tensorview.client.window.filters import extents, owners, tile_boxes
+from tensorview.client.window.filters import extents, owners
 from tensorview.client.window.notes import leaves
-from tensorview.worker.datasets import arrays
 from tensorview.worker.pictures.colours import PAGE
+from tensorview.worker.pictures.content import tiles
 from tensorview.worker.views.datasets import equal_cells, polydata, strings
 
 if TYPE_CHECKING:
@@ -88,8 +88,9 @@ def _rectangles(part: Any) -> tuple[list[str], NDArray[Any], NDArray[Any]] | Non
     if found is None:
         return None
     if part.IsA("vtkImageData"):
-        numbers = arrays(part.GetFieldData())["tile_filters"].astype(np.int32)
-        return found.layers[:1] * len(numbers), numbers, tile_boxes(part)
+        drawn = tiles(part)
+        numbers = drawn.filters.astype(np.int32)
+        return found.layers[:1] * len(numbers), numbers, drawn.boxes()
     filters = found.touched(np.ones(part.GetNumberOfCells(), bool))
     names = [layer for layer, numbers in filters.items() for _ in numbers]
     each = np.array([number for numbers in filters.values() for number in numbers], np.int32)
