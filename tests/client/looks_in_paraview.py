@@ -139,6 +139,7 @@ def pictures():
         "views": len(GetViews()),
         "empty": empty,
         "written": written,
+        "first chart": theatre.texts(theatre.tabs._displays["health"][0].view),
         "sizes": sizes,
     }
 

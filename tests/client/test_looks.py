@@ -158,6 +158,17 @@ def test_an_atlas_looks_like_cells(folder, view):
     assert differs.mean() < 0.02
 
 
+@pytest.mark.usefixtures("late")
+@pytest.mark.parametrize("view", ["weights", "trajectory"])
+def test_a_tilted_camera_follows_the_data_too(folder, view):
+    """ParaView rounds what it is told of such a camera; that is not the user."""
+    ink = ~near(read(folder / f"layers20_{view}.png"), PAGE, tolerance=6)
+
+    assert not ink[34:, :8].any()
+    assert not ink[-20:].any()
+    assert data_part(ink)[-60:].any()
+
+
 @pytest.mark.parametrize("form", ["cells", "atlas"])
 @pytest.mark.parametrize("view", VIEWS)
 def test_all_is_seen_and_the_margins_are_free(folder, pictures, form, view):
@@ -279,9 +290,9 @@ def test_charts_of_many_layers_stay_readable(folder, count):
     assert not near(seen, (0.65, 0.16, 0.16)).any()  # ParaView's sign over a wrong axis
 
 
-@pytest.mark.usefixtures("pictures")
-def test_charts_wait_for_the_second_capture(folder):
-    """Of one capture there is no line, and no complaint of VTK's."""
+def test_charts_wait_for_the_second_capture(folder, pictures):
+    """Of one capture there is no line, no complaint of VTK's, and a word about it."""
     seen = read(folder / "charts.png")
 
     assert (np.ptp(seen, axis=-1) > 40).sum() == 0
+    assert pictures["first chart"] == ["Loss", "from the second capture on"]

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote
 
 import numpy as np
-from paraview.simple import Show
 
 from tensorview.client.window.labels import Labels
 from tensorview.client.window.notes import header, read_notes
+from tensorview.client.window.upkeep import show_now
 from tensorview.client.window.writing import SMALL, TOP, write_header, write_status
 from tensorview.worker.datasets import arrays
 from tensorview.worker.pictures.canvas import ELLIPSIS
@@ -116,10 +116,10 @@ class ChartDisplay:
         columns = {} if data is None else dict(arrays(data.GetPointData()))
         found = lines(columns, self._chart, layers=[place.name for place in notes.places])
         about = self._chart.about or header(notes)
-        if not found and notes.run:
-            about = "no values"
         # Of a line with one point VTK would complain in a box.
         has_lines = len(columns.get("step", ())) > 1
+        if notes.run and not (found and has_lines):
+            about = "no values" if has_lines else "from the second capture on"
         if has_lines:
             self._draw(found, columns=columns)
         if self._shown:
@@ -134,7 +134,7 @@ class ChartDisplay:
 
     def _draw(self, found: list[Line], *, columns: Mapping[str, NDArray[Any]]) -> None:
         if self._shown is None:
-            self._shown = Show(self._sources["scalars"], self.view, "XYChartRepresentation")
+            self._shown = show_now(self._sources["scalars"], self.view)
             self._shown.AttributeType = "Point Data"
             self._shown.UseIndexForXAxis = 0
             self._shown.XArrayName = "step"

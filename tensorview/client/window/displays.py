@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from paraview.servermanager import OutputPort
-from paraview.simple import Show
 from vtkmodules.util.numpy_support import vtk_to_numpy
 
 from tensorview.client.window.cameras import Margins, fitted, pixel_size
@@ -15,6 +14,7 @@ from tensorview.client.window.images import Images
 from tensorview.client.window.labels import Labels
 from tensorview.client.window.looks import FLAT, LOOKS
 from tensorview.client.window.notes import Notes, header, leaves, read_notes
+from tensorview.client.window.upkeep import show_now
 from tensorview.client.window.writing import (
     BOTTOM,
     RIGHT,
@@ -132,7 +132,7 @@ class Display:
                     )
 
     def _show(self, source: Any, *, array: str, properties: Mapping[str, Any]) -> Any:
-        shown = Show(source, self.view)
+        shown = show_now(source, self.view)
         shown.SetRepresentationType("Surface")
         for name, value in properties.items():
             setattr(shown, name, value)

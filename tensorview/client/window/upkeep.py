@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from paraview import servermanager
+from paraview.simple import GetTimeKeeper, Show
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -69,6 +70,15 @@ class Upkeep:
         for index, text in enumerate(flat):
             given.SetElement(index, text)
         proxy.SMProxy.UpdateVTKObjects()
+
+
+def show_now(source: Any, view: Any) -> Any:
+    """Show a source in a view, and return ParaView's representation.
+
+    ParaView brings the source to the view's time first, which may still be the last one.
+    """
+    view.ViewTime = GetTimeKeeper().Time
+    return Show(source, view)
 
 
 def is_open(view: Any) -> bool:
