@@ -18,6 +18,8 @@ PAGE = (254, 254, 254)
 MAIN_WINDOW = "ParaView"
 MACROS_MENU = (470, 10)
 APPLY = (48, 494)
+SELECT_CELLS = (546, 183)
+"""In the frame of the upper left view."""
 ASK = """
 import os, runpy
 runpy.run_path({question!r})
@@ -25,6 +27,7 @@ os.replace({answer!r} + ".tmp", {answer!r})
 """
 QUESTION = """
 import json
+from paraview import servermanager
 from paraview.simple import *
 from tensorview.client.window import buttons
 from tensorview.worker.datasets import arrays
@@ -146,6 +149,27 @@ class Desk:
         time.sleep(1)
         self.click(*APPLY)
 
+    def drag(self, start, end):
+        """Drag with the left button."""
+        self.xdotool("mousemove", *start, "mousedown", 1)
+        for share in (0.3, 0.6, 1.0):
+            x, y = (int(a + share * (b - a)) for a, b in zip(start, end, strict=True))
+            self.xdotool("mousemove", x, y)
+            time.sleep(0.1)
+        self.xdotool("mouseup", 1)
+
+    def select(self, area):
+        """Select cells of the upper left view, in a rectangle x0 y0 x1 y1, shares of the page."""
+        rows, columns = page(self.shot())
+        width, height = columns.stop - columns.start, rows.stop - rows.start
+        left, top, right, bottom = area
+        start = int(columns.start + left * width), int(rows.start + top * height)
+        end = int(columns.start + right * width), int(rows.start + bottom * height)
+        self.click(*SELECT_CELLS)
+        time.sleep(0.5)
+        self.drag(start, end)
+        time.sleep(1)
+
     def ask(self, body):
         """Run Python in the window, by the last macro of its menu; return what is in ``found``."""
         self._answer.unlink(missing_ok=True)
@@ -158,10 +182,10 @@ class Desk:
 
 
 def page(shot):
-    """Where views are: rows and columns of the smallest box around all paper, or else all."""
+    """Where views are: rows and columns of the screen that are paper to a fifth, or else all."""
     paper = (shot == PAGE).all(axis=2)
-    rows, columns = np.flatnonzero(paper.any(axis=1)), np.flatnonzero(paper.any(axis=0))
-    if not len(rows):
+    rows, columns = (np.flatnonzero(paper.mean(axis=axis) > 0.2) for axis in (1, 0))
+    if not len(rows) or not len(columns):
         return slice(0, shot.shape[0]), slice(0, shot.shape[1])
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
