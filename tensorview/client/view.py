@@ -38,6 +38,11 @@ OutputMessages.AlwaysOpenForNewMessages=false
 [MainWindow]
 Size=@Size(1600 960)
 """
+FIRST_USER_SETTINGS = """{
+  "settings": {"GeneralSettings": {"AutoApply": 1}}
+}
+"""
+"""So that a tick in the list of layers shows at once."""
 
 
 def view(run_dir: str | os.PathLike[str] | None, *, port: int) -> int:
@@ -199,10 +204,12 @@ def prepare_settings(paraview: ParaView) -> Path:
     version = ".".join(map(str, paraview.version))
     # Since version 6 all ParaViews share one file.
     name = "ParaView.ini" if paraview.version >= (6,) else f"ParaView{version}.ini"
+    first = {name: FIRST_SETTINGS, "ParaView-UserSettings.json": FIRST_USER_SETTINGS}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / name).exists():
-            (folder / name).write_text(FIRST_SETTINGS, encoding="utf-8")
+        for file, text in first.items():
+            if not (folder / file).exists():
+                (folder / file).write_text(text, encoding="utf-8")
         write_macros(folder / "Macros")
     except OSError as error:
         raise ParaViewError(

@@ -118,14 +118,20 @@ class Window:
     def _update(self) -> None:
         """Bring what the user looks at up to date, without drawing it."""
         for channel in self.tabs.front_channels() & self.shown.keys():
-            # The proxy's own way would also sum up every array for ParaView's panels, each time.
-            algorithm = self.shown[channel].GetClientSideObject()
-            if self.feed.time is None:
-                algorithm.Update()
-            else:
-                algorithm.UpdateTimeStep(self.feed.time)
+            self._bring(self.shown[channel])
         self.selection.refresh()
         self.tabs.update()
+
+    def _bring(self, proxy: Any) -> None:
+        """Bring the data of a source or filter up to date.
+
+        The proxy's own way would also sum up every array for ParaView's panels, each time.
+        """
+        algorithm = proxy.GetClientSideObject()
+        if self.feed.time is None:
+            algorithm.Update()
+        else:
+            algorithm.UpdateTimeStep(self.feed.time)
 
     def _render(self) -> None:
         views = self.tabs.front_views()
@@ -156,6 +162,7 @@ class Window:
     def _notes(self) -> Mapping[str, NDArray[Any]]:
         """Return the field data of any view that has some."""
         for source in self.feed.sources.values():
+            self._bring(source)
             dataset = source.GetClientSideObject().GetOutputDataObject(0)
             found = arrays(dataset.GetFieldData())
             if "layers" in found:
