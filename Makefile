@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 # Command or library that must be there -> Debian package that brings it.
-SYSTEM_NEEDS := pvpython:paraview paraview:paraview Xvfb:xvfb libEGL.so.1:libegl1 \
+SYSTEM_NEEDS := pvpython:paraview paraview:paraview Xvfb:xvfb xdotool:xdotool libEGL.so.1:libegl1 \
                 libGL.so.1:libgl1 swrast_dri.so:libgl1-mesa-dri
 
 .PHONY: setup system demo test test-paraviews lint format

@@ -50,6 +50,8 @@ def train(*, epochs=12, batch=50, seed=0, **watching):
             watcher.log(loss=loss)
             optimizer.step()
             bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+            if watcher.should_stop:
+                break
         score = accuracy(model, test_images, test_labels)
     return watcher, score
 

@@ -1,4 +1,4 @@
-"""The command line: `tensorview doctor | replay | export`."""
+"""The command line: `tensorview doctor | view | replay | ctl | export`."""
 
 from __future__ import annotations
 
