@@ -321,7 +321,9 @@ def lasting():
 
     def note():
         found["changed"].append(selection.changed())
-        found["filters"].append({name: list(numbers) for name, numbers in selection.filters.items()})
+        found["filters"].append(
+            {name: list(numbers) for name, numbers in selection.filters.items()}
+        )
         found["boxes"].append({name: len(boxes) for name, boxes in theatre.boxes().items()})
 
     theatre.pick("correlation", theatre.ids("correlation", layer=1, filter_a=2, filter_b=5))

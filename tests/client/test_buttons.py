@@ -16,6 +16,7 @@ from tensorview.client.window import buttons
 from tensorview.client.window import steering as window_steering
 from tensorview.client.window.macros import BUTTONS, install_macro, write_macros
 from tensorview.client.window.steering import Steering
+from tensorview.client.window.toolbars import PANELS, TOOLBARS, first_layout
 from tensorview.errors import RunError
 from tensorview.run import Run
 from tests.doubles import wait_until
@@ -35,7 +36,8 @@ class Desk:
 
     @property
     def status(self):
-        return self.said[-1]
+        """What is said, a pause apart, without the breaks of its lines."""
+        return " ".join(self.said[-1].splitlines())
 
     def polled(self):
         """What is said once the answers have been looked at."""
@@ -46,7 +48,7 @@ class Desk:
         """Press a button and step on until its answer is on the screen; return what is said."""
         self.steering.press(name)
         sent = self.status
-        assert sent.startswith("Sent: ") or "\nSent: " in sent, sent
+        assert sent.startswith("Sent: "), sent
 
         step_until(watcher, lambda: self.polled() != sent)
         return self.status
@@ -222,7 +224,7 @@ def test_a_pause_is_said_until_it_ends(tmp_path, make_desk):
         )
         desk.steering.press("more")
         wait_until(lambda: desk.polled().endswith("from now on."), seconds=SECONDS)
-        assert desk.status.splitlines()[0] == paused
+        assert desk.status.startswith(f"{paused} Every ")
         late = make_desk(run)
         assert late.status == paused
 
@@ -315,10 +317,11 @@ def test_a_run_on_another_machine_is_named_with_what_to_type_there(tmp_path, nam
         desk = make_desk(**{"conv 1": (3, 5)})
         desk.steering.run_is(str(path), "f" * 32)
         desk.steering.press(name)
-        first, second = desk.status.splitlines()
 
-        assert first == "The run directory is not on this machine. Where it is, type:"
-        assert second == f"tensorview ctl '{path}' {line}"
+        assert desk.status == (
+            "The run directory is not on this machine. Where it is, type: "
+            f"tensorview ctl '{path}' {line}"
+        )
     assert not (here / "commands.jsonl").exists()
 
 
@@ -330,7 +333,7 @@ def test_the_line_to_type_does_what_the_button_does(tmp_path, name, capsys, make
         button.steering.press(name)
         shell.steering.run_is(str(run), "f" * 32)
         shell.steering.press(name)
-        words = shlex.split(shell.status.splitlines()[1])
+        words = shlex.split(shell.status.partition("type: ")[2])
         main([*words[1:], "--wait", "0"])
         capsys.readouterr()
         sent = [json.loads(line) for line in (run / "commands.jsonl").read_text().splitlines()]
@@ -351,6 +354,18 @@ def test_a_training_that_is_slow_to_answer_is_not_forgotten(tmp_path, monkeypatc
         assert desk.status == "No answer yet: the training reads commands between its steps."
         monkeypatch.undo()
         step_until(watcher, lambda: desk.polled().endswith("is captured."))
+
+
+def test_long_answers_are_broken_into_lines(tmp_path, make_desk):
+    """They are written over one of two views; what can be typed is never broken within a word."""
+    desk = make_desk(layer=tuple(range(100)))
+    desk.steering.run_is(str(tmp_path), "f" * 32)
+    desk.steering.press("mark")
+    lines = desk.said[-1].splitlines()
+
+    assert len(lines) > 2
+    assert max(map(len, lines)) <= window_steering.LINE
+    assert desk.status.endswith(" ".join(map(str, range(100))))
 
 
 def test_another_run_starts_afresh(tmp_path, make_desk):
@@ -390,3 +405,18 @@ def test_answers_that_cannot_be_read_are_said_once(tmp_path, monkeypatch, make_d
 
     assert desk.said[-1] == "Cannot read steering.jsonl: no such disk."
     assert len(desk.said) == 3
+
+
+def test_the_first_layout_gives_the_buttons_a_row_of_their_own():
+    """Each toolbar and panel once, and nothing that a settings file would break on."""
+    layout = first_layout()
+    escapes = layout.removeprefix('"@ByteArray(').removesuffix(')"').split("\\x")[1:]
+    state = bytes(int(escape, 16) for escape in escapes)
+    rows = state.decode("latin-1").split("\x00\x00\x00\x02\x00\x00\x00")[1:]
+    names = [name for row in TOOLBARS for name in row] + [name for name, _ in PANELS]
+
+    assert layout.isprintable()
+    for name in names:
+        assert state.count(name.encode("utf-16-be")) == 1
+    assert "MacrosToolbar".encode("utf-16-be").decode("latin-1") in rows[-1]
+    assert "\x00C\x00o\x00m\x00m\x00o\x00n" not in rows[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import textwrap
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 ORIGIN = "paraview"
 PATIENCE_SECONDS = 5.0
 """After which the person who presses a button is told that there is no answer yet."""
+
+LINE = 96
+"""Letters in a line of the status, which shares the window's width with a second view."""
 
 COMMANDS: dict[str, tuple[str, dict[str, Any]]] = {
     "capture": ("capture", {}),
@@ -157,7 +161,9 @@ class Steering:
             self._pause = ""
 
     def _tell(self, text: str) -> None:
-        self._say("\n".join(filter(None, (self._pause, text))))
+        lines = [line for part in (self._pause, text) for line in part.splitlines()]
+        wrap = textwrap.TextWrapper(LINE, break_long_words=False, break_on_hyphens=False).wrap
+        self._say("\n".join(short for line in lines for short in wrap(line)))
 
 
 def ctl_line(run_dir: str, command: str, arguments: dict[str, Any]) -> str:
