@@ -94,6 +94,34 @@ def test_every_view_becomes_a_table(run_dir, tmp_path):
         assert len(cells[view]) == len(atlas[view]) > 0
 
 
+def test_a_tab_becomes_one_picture(run_dir, tmp_path, capsys):
+    """It has the tab's name, and the size asked for."""
+    command = ["export", str(run_dir), "--png", "--tab", "activations", "--size", "1920x1080"]
+    assert tensorview([*command, "--out", str(tmp_path)]) == 0
+
+    assert [path.name for path in tmp_path.iterdir()] == ["activations.png"]
+    assert read_png(tmp_path / "activations.png").shape == (1080, 1920, 3)
+    assert capsys.readouterr().out == f"1 picture of step 150 in {tmp_path}\n"
+
+
+def test_views_that_a_run_lacks_are_left_out(tmp_path, capsys):
+    """No picture says that there is nothing to show; one sentence names what is lacking."""
+    run_dir = tmp_path / "run"
+    Run.create(run_dir, settings={"name": "LeNet"})
+    sink = FileSink(run_dir, formats=("vtp",))
+    snapshot = make_snapshot(np.random.default_rng(5), views=("weights", "scalars"))
+    sink.write(make_frame(snapshot))
+    sink.close()
+    assert export(run_dir, png=True) == 0
+
+    names = sorted(path.name for path in (run_dir / "pictures").iterdir())
+    assert names == ["scalars.png", "weights.png"]
+    assert capsys.readouterr().err == (
+        f"Left out trajectory, distribution, maps, correlation: step 150 of run '{run_dir}' has "
+        f"none.\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("step", "nearest"), [(7, "50"), (60, "50 and 100"), (149, "100 and 150"), (999, "150")]
 )

@@ -160,9 +160,9 @@ def _held(wanted: Sequence[str], held: Container[str], *, of: str) -> list[str]:
     """Return what is held of the views wanted, and tell of those that are not."""
     missing = [view for view in wanted if view not in held]
     if len(missing) == len(wanted):
-        raise RunError(f"Nothing to draw: {of} holds no {', '.join(missing)}.")
+        raise RunError(f"Nothing to draw: {of} has no {', '.join(missing)}.")
     if missing:
-        _note(f"Left out, since {of} does not hold it: {', '.join(missing)}.")
+        _note(f"Left out {', '.join(missing)}: {of} has none.")
     return [view for view in wanted if view in held]
 
 

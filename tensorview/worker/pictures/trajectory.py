@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 TITLE = "Trajectory of the weights"
 EYE = Eye(elevation=24.0, azimuth=-32.0)
 LINE_PIXELS, SHADOW_PIXELS, DOT_PIXELS = 3.4, 1.4, 5.5
-LABELLED = 9.0
+LABELLED = 12.0
 """Least width of a panel whose axes are named, in font sizes."""
 SHADOW = (0.8, 0.81, 0.83)
 
@@ -98,7 +98,7 @@ def _draw_path(part: Part, slot: Slot, path: _Path, *, end: float) -> None:
     part.panel_title(slot, path.place)
     font = part.small_font(slot)
     labelled = slot.rectangle.width > LABELLED * font
-    rectangle = slot.rectangle.grown(-1.3 * font if labelled else 0)
+    rectangle = slot.rectangle.grown(-1.6 * font if labelled else 0)
     renderer, projection = part.scene.panel(
         rectangle, bounds=_grown(path.box), eye=EYE, background=colours.PAGE
     )
@@ -153,13 +153,16 @@ def _label_axes(part: Part, path: _Path, corners: NDArray[Any], *, font: float, 
         align = "centre" if bit == 4 else "right" if at[0] < middle[0] else "left"
         room = {
             "centre": slot.rectangle.height,
-            "right": at[0] - slot.rectangle.left + font,
+            "right": at[0] - slot.rectangle.left,
             "left": slot.rectangle.left + slot.room - at[0],
         }[align]
+        text = path.axes[axis]
+        if part.canvas.width_of(text, size=font) > room:
+            text = part.canvas.fit(text.partition(" ")[0], width=room, size=font)
         part.canvas.text(
             float(at[0]),
             float(at[1]),
-            part.canvas.fit(path.axes[axis], width=room, size=font),
+            text,
             size=font,
             colour=colours.MUTED,
             align=align,
@@ -207,7 +210,7 @@ def _path(polydata: Any, group: Cells, *, row: int, place: Place) -> _Path:
         axes = [f"{name}]" for name in subspace.rstrip("]").split("] ")]
     elif np.isfinite(shares).all():
         axes = [f"{name} {share:.0%}" for name, share in zip(axes, shares, strict=True)]
-        title += f"  {shares.sum():.0%} of the variance"
+        title += f"  {shares.sum():.0%} of variance"
     return _Path(
         place=Place(place.name, title, place.bounds),
         points=points,
