@@ -52,9 +52,13 @@ def report(findings: list[Finding], *, port: int = DEFAULT_PORT) -> str:
         verdict = [
             "",
             "Everything is in place. Next: add tensorview.watch(model, optimizer) to a training,",
-            f"open ParaView, choose Catalyst > Connect, port {port}, and start the training.",
+            f"type {_view_command(port)}, and start the training.",
         ]
     return "\n".join(lines + verdict)
+
+
+def _view_command(port: int) -> str:
+    return "tensorview view" + (f" --port {port}" if port != DEFAULT_PORT else "")
 
 
 def _package(name: str, advice: str) -> Finding:

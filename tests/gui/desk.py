@@ -18,8 +18,7 @@ PAGE = (254, 254, 254)
 MAIN_WINDOW = "ParaView"
 MACROS_MENU = (470, 10)
 APPLY = (48, 494)
-SELECT_CELLS = (546, 183)
-"""In the frame of the upper left view."""
+ASK_MACRO = "zz_ask"
 ASK = """
 import os, runpy
 runpy.run_path({question!r})
@@ -53,9 +52,10 @@ class Desk:
         self._question, self._answer = folder / "question.py", folder / "answer.json"
 
     def __enter__(self):
-        macro = self.folder / "config" / "tensorview" / "ParaView" / "Macros" / "zz_ask.py"
-        macro.parent.mkdir(parents=True)
-        macro.write_text(ASK.format(question=str(self._question), answer=str(self._answer)))
+        self._macros = self.folder / "config" / "tensorview" / "ParaView" / "Macros"
+        self._macros.mkdir(parents=True)
+        text = ASK.format(question=str(self._question), answer=str(self._answer))
+        (self._macros / f"{ASK_MACRO}.py").write_text(text)
         display = self._stack.enter_context(virtual_display(size=(1600, 1000)))
         self.environment = {
             **os.environ,
@@ -159,24 +159,31 @@ class Desk:
         self.xdotool("mouseup", 1)
 
     def select(self, area):
-        """Select cells of the upper left view, in a rectangle x0 y0 x1 y1, shares of the page."""
+        """Select cells in a rectangle x0 y0 x1 y1, given as shares of the page."""
         rows, columns = page(self.shot())
         width, height = columns.stop - columns.start, rows.stop - rows.start
         left, top, right, bottom = area
         start = int(columns.start + left * width), int(rows.start + top * height)
         end = int(columns.start + right * width), int(rows.start + bottom * height)
-        self.click(*SELECT_CELLS)
+        self.click(*start)  # the view takes the keyboard
+        time.sleep(0.5)
+        self.key("s")
         time.sleep(0.5)
         self.drag(start, end)
         time.sleep(1)
 
-    def ask(self, body):
-        """Run Python in the window, by the last macro of its menu; return what is in ``found``."""
-        self._answer.unlink(missing_ok=True)
-        self._question.write_text(QUESTION.format(body=body, answer=str(self._answer)))
+    def press(self, macro):
+        """Press a button of the toolbar, in the menu that has them all."""
+        labels = sorted(path.stem for path in self._macros.glob("[!.]*.py"))
         self.click(*MACROS_MENU)
         time.sleep(0.5)
-        self.key("Up", "Return")
+        self.key(*["Up"] * (len(labels) - labels.index(macro)), "Return")
+
+    def ask(self, body):
+        """Run Python in the window, as a macro from its menu; return what is in ``found``."""
+        self._answer.unlink(missing_ok=True)
+        self._question.write_text(QUESTION.format(body=body, answer=str(self._answer)))
+        self.press(ASK_MACRO)
         wait_until(self._answer.exists, seconds=20, what="an answer of the window")
         return json.loads(self._answer.read_text())
 
