@@ -9,6 +9,7 @@ caller's environment comes with them.
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -76,9 +77,10 @@ class Theatre:
             producer if is_plain else self.chooser.filter(producer, name=channel)
         )
 
-    def show(self, **options):
-        """Show a frame of a synthetic snapshot, which is returned."""
+    def show(self, *, scalars=None, **options):
+        """Show a frame of a synthetic snapshot."""
         snapshot = make_snapshot(np.random.default_rng(0), **options)
+        snapshot = replace(snapshot, scalars={**snapshot.scalars, **(scalars or {})})
         for channel, dataset in make_frame(snapshot).datasets.items():
             if channel in self.producers:
                 producer = self.producers[channel]
@@ -87,7 +89,6 @@ class Theatre:
                 producer.UpdatePipeline()
                 self.sources[channel].UpdatePipeline()
         self.refresh()
-        return snapshot
 
     def refresh(self):
         self.tabs.update()
@@ -98,7 +99,7 @@ class Theatre:
         return self.tabs.views[name][-1]
 
     def display(self, view):
-        return next(each for each in self.tabs._all if each.view == view)
+        return next(each for each in self.tabs._open() if each.view == view)
 
     def texts(self, view):
         """What is written over a view."""
@@ -177,6 +178,7 @@ def user():
     theatre.show(step=400)
     found["groups", "colour"] = list(groups.IndexedColors[:3])
     found["legend"] = theatre.texts(theatre.view("distribution"))
+    closed = theatre.display(weights)
     Delete(weights)
     for view in list(theatre.tabs.views["correlation"]) + theatre.tabs.views["maps"][:1]:
         Delete(view)
@@ -184,6 +186,8 @@ def user():
     theatre.tabs.say("still here")
     theatre.show(step=450)
     found["open"] = theatre.texts(theatre.tabs.views["weights"][0])
+    found["left"] = {name: len(views) for name, views in theatre.tabs.views.items()}
+    found["closed at"] = closed._notes.step
     for view in GetViews():
         Delete(view)
     theatre.tabs.say("nobody is here")
@@ -207,11 +211,18 @@ def late():
             make_layer(np.random.default_rng(0), name=f"stage.{i}.block.conv", captures=2)
             for i in range(count)
         ]
-        theatre.show(layers=layers, step=250 + count)
+        frozen = {"stage.0.block.conv/update_ratio": np.zeros(2)}
+        theatre.show(layers=layers, step=250 + count, scalars=frozen)
+        ratios = theatre.tabs._displays["health"][1].view
+        found[f"{count} from"] = ratios.LeftAxisRangeMinimum
         views = theatre.tabs.views["maps"]
         found[f"{count} in overview"] = theatre.texts(views[0])
         theatre.shoot(f"layers{count}")
         SaveScreenshot(str(FOLDER / f"charts{count}.png"), GetLayoutByName("Health"))
+    theatre.show(layers=layers, step=800)
+    found["automatic"] = ratios.LeftAxisUseCustomRange
+    theatre.show(layers=layers, step=850, scalars=frozen)
+    found["again"] = ratios.LeftAxisUseCustomRange
     theatre.chooser.offer([layer.name for layer in layers])
     theatre.chooser.choose(["stage.7.block.conv"])
     theatre.chooser.apply()

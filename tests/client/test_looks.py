@@ -242,6 +242,8 @@ def test_the_legend_has_the_colours_of_the_map(user):
 def test_closed_views_are_let_go(user):
     """With some views closed the others go on; with all closed nothing fails."""
     assert user["closed"] == [False, False]
+    assert user["left"] == {"weights": 1, "trajectory": 2, "distribution": 2, "maps": 1}
+    assert user["closed at"] == 400  # it is not kept up any more
     assert user["open"][:2] == ["Weights", "LeNet   step 450   loss 0.575"]
     assert user["open"][-1] == "still here"
 
@@ -273,6 +275,13 @@ def test_charts_show_what_there_is(late):
         ["b/dead", "b"],
         ["b/nonfinite_weights", "b (weights)"],
     ]
+
+
+def test_a_logarithmic_axis_leaves_zeros_out(late):
+    """A layer that is frozen has an update ratio of 0: the axis is set by the other layers."""
+    assert late["20 from"] > late["72 from"] > 0  # the least of twenty, and of more
+    assert late["automatic"] == 0
+    assert late["again"] == 1
 
 
 @pytest.mark.usefixtures("late")

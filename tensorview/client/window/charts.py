@@ -158,15 +158,19 @@ class ChartDisplay:
         values = values[np.isfinite(values)]
         positive = values[values > 0]
         is_logarithmic = self._chart.is_logarithmic and positive.size > 0
-        # Over an axis that reaches 0, ParaView would put a red sign.
-        is_custom = is_logarithmic and positive.size < values.size
-        self._upkeep.set(
-            self.view,
-            LeftAxisLogScale=int(is_logarithmic),
-            LeftAxisUseCustomRange=int(is_custom),
-            LeftAxisRangeMinimum=positive.min() / LOG_MARGIN if is_custom else 0.0,
-            LeftAxisRangeMaximum=positive.max() * LOG_MARGIN if is_custom else 1.0,
-        )
+        self._upkeep.set(self.view, LeftAxisLogScale=int(is_logarithmic))
+        if is_logarithmic and positive.size < values.size:
+            # Over an axis that reaches 0, ParaView would put a red sign.
+            self._upkeep.set(
+                self.view,
+                LeftAxisUseCustomRange=1,
+                LeftAxisRangeMinimum=positive.min() / LOG_MARGIN,
+                LeftAxisRangeMaximum=positive.max() * LOG_MARGIN,
+            )
+        else:
+            self._upkeep.set(self.view, LeftAxisUseCustomRange=0)
+            # ParaView itself changes them from now on.
+            self._upkeep.forget(self.view, "LeftAxisRangeMinimum", "LeftAxisRangeMaximum")
 
 
 def lines(columns: Mapping[str, NDArray[Any]], chart: Chart, *, layers: list[str]) -> list[Line]:

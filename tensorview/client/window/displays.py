@@ -60,7 +60,7 @@ class Display:
         upkeep: Upkeep,
     ) -> None:
         self.view = view
-        self._name = name
+        self.name = name
         self._look = LOOKS[name]
         self._sources = sources
         self._maps = maps
@@ -87,7 +87,7 @@ class Display:
     @property
     def channels(self) -> tuple[str, ...]:
         """Return the Catalyst channels that it shows, as far as there are any."""
-        return self._name, f"{self._name}_atlas"
+        return self.name, f"{self.name}_atlas"
 
     def say(self, text: str) -> None:
         """Write the status line."""
@@ -154,9 +154,9 @@ class Display:
             self._maps.name_groups(max(self._groups, default=0))
         if self._look.array == "step":
             self._maps.end_steps(self._notes.step)
-        if self._look.ground and (self._name, 0) in datasets:
+        if self._look.ground and (self.name, 0) in datasets:
             table = self._maps.table(self._look.array)
-            cells = datasets[self._name, 0]
+            cells = datasets[self.name, 0]
             self._ground.show(self._look.ground(cells, self._notes.places, table))
 
     def _screen(self) -> Any:
@@ -177,7 +177,7 @@ class Display:
         self._upkeep.set(self.view, **camera)
 
     def _show_images(self, datasets: Mapping[tuple[str, int], Any]) -> None:
-        key = (f"{self._name}_atlas", 0)
+        key = (f"{self.name}_atlas", 0)
         if key in datasets:
             self._images.show(
                 leaves(datasets[key]) if self._shown[key].Visibility else [],

@@ -25,7 +25,7 @@ from tensorview.client.window.upkeep import Upkeep, is_open
 from tensorview.tabs import TABS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 
 class Tabs:
@@ -33,9 +33,6 @@ class Tabs:
 
     Args:
         sources: by Catalyst channel; empty ones are filled later, and more may come.
-
-    Attributes:
-        views: ParaView's render views by the name of what they show.
     """
 
     def __init__(self, sources: Mapping[str, Any]) -> None:
@@ -43,47 +40,49 @@ class Tabs:
         maps = ColourMaps(upkeep)
         former_views, former_layouts = GetViews(), list(GetLayouts().values())
         # All views first: ParaView lets each new one put some properties of the others back.
-        made = {tab: [_new_view(name) for name in _titles(names)] for tab, names in TABS.items()}
-        self.views: dict[str, list[Any]] = {}
-        self._displays: dict[str, Sequence[Display | ChartDisplay]] = {}
-        self._front: Any = None
+        made = {
+            tab: [_new_view(title) for _, title in _titles(names)] for tab, names in TABS.items()
+        }
+        self._displays: dict[str, list[Display | ChartDisplay]] = {}
         for tab, names in TABS.items():
             _lay_out(tab.capitalize(), made[tab])
-            if names == ("scalars",):
-                self._displays[tab] = [
-                    ChartDisplay(title, view, sources=sources, upkeep=upkeep)
-                    for title, view in zip(CHARTS, made[tab], strict=True)
-                ]
-                continue
             self._displays[tab] = [
-                Display(name, view, sources=sources, maps=maps, upkeep=upkeep)
-                for name, view in zip(names, made[tab], strict=True)
+                ChartDisplay(title, view, sources=sources, upkeep=upkeep)
+                if title in CHARTS
+                else Display(name, view, sources=sources, maps=maps, upkeep=upkeep)
+                for (name, title), view in zip(_titles(names), made[tab], strict=True)
             ]
-            for name, view in zip(names, made[tab], strict=True):
-                self.views.setdefault(name, []).append(view)
-        self._all = [display for displays in self._displays.values() for display in displays]
-        for display in self._all:
+        for display in self._open():
             display.update()
         for view in former_views:
             Delete(view)
         for layout in former_layouts:
             RemoveLayout(layout)
-        SetActiveView(made[next(iter(TABS))][0])
+        first = made[next(iter(TABS))][0]
+        SetActiveView(first)
         # In its window, ParaView draws into what Qt gives.
-        self._has_window = self._all[0].view.GetRenderWindow().IsA("vtkGenericOpenGLRenderWindow")
-        self._front = self._looked_at()
+        self._has_window = bool(first.GetRenderWindow().IsA("vtkGenericOpenGLRenderWindow"))
+        self._front = GetLayout(first) if self._has_window else None
+
+    @property
+    def views(self) -> dict[str, list[Any]]:
+        """Return ParaView's render views by the name of what they show, without closed ones."""
+        result: dict[str, list[Any]] = {}
+        for display in self._open():
+            if isinstance(display, Display):
+                result.setdefault(display.name, []).append(display.view)
+        return result
 
     def update(self) -> None:
         """Bring what the user looks at up to date with the sources, without rendering."""
         for display in self._in_front():
             display.update()
 
-    def render(self, *, tab: str | None = None) -> None:
-        """Render what the user looks at; without a window of ParaView all tabs, or *tab* alone."""
+    def render(self) -> None:
+        """Render what the user looks at; without a window of ParaView's, all tabs."""
         self._front = self._looked_at()
-        for display in self._in_front() if tab is None else self._displays[tab]:
-            if is_open(display.view):
-                display.view.StillRender()
+        for display in self._in_front():
+            display.view.StillRender()
 
     def changed_tab(self) -> bool:
         """Say whether the user looks at another tab, size or zoom than at the last `render`."""
@@ -101,9 +100,16 @@ class Tabs:
 
     def say(self, text: str) -> None:
         """Write the status line of every tab, at the next `update`."""
+        self._open()
         for displays in self._displays.values():
-            for display in [each for each in displays if is_open(each.view)][:1]:
+            for display in displays[:1]:
                 display.say(text)
+
+    def _open(self) -> list[Display | ChartDisplay]:
+        """Return what the user has not closed, and let go of the rest."""
+        for displays in self._displays.values():
+            displays[:] = [display for display in displays if is_open(display.view)]
+        return [display for displays in self._displays.values() for display in displays]
 
     def _looked_at(self) -> Any:
         """Return the layout that the user looks at, None where nobody can look."""
@@ -116,14 +122,16 @@ class Tabs:
         front = self._looked_at()
         return [
             display
-            for display in self._all
-            if is_open(display.view) and (front is None or front.GetViewLocation(display.view) >= 0)
+            for display in self._open()
+            if front is None or front.GetViewLocation(display.view) >= 0
         ]
 
 
-def _titles(names: tuple[str, ...]) -> list[str]:
-    """Return the titles of a tab's views; of scalars one a chart."""
-    return list(CHARTS) if names == ("scalars",) else [LOOKS[name].title for name in names]
+def _titles(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """Return names and titles of a tab's views; of scalars there is one a chart."""
+    if names == ("scalars",):
+        return [("scalars", title) for title in CHARTS]
+    return [(name, LOOKS[name].title) for name in names]
 
 
 def _new_view(title: str) -> Any:

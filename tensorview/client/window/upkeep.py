@@ -43,6 +43,13 @@ class Upkeep:
             self._left[owner, name] = _plain(getattr(proxy, name))
         self._asked.update(asked)
 
+    def forget(self, proxy: Any, *names: str) -> None:
+        """Take properties as if they had never been set here."""
+        owner = proxy.SMProxy.GetGlobalIDAsString()
+        for name in names:
+            self._asked.pop((owner, name), None)
+            self._left.pop((owner, name), None)
+
     def set_rows(self, proxy: Any, name: str, rows: Mapping[str, Sequence[str]]) -> None:
         """Set a property of the form key, texts, key, texts, ..., as it has a colour a line.
 
