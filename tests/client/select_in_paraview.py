@@ -40,10 +40,11 @@ from paraview.simple import (  # noqa: E402
     TrivialProducer,
 )
 from vtkmodules.vtkCommonDataModel import vtkMultiBlockDataSet, vtkPolyData  # noqa: E402
+from vtkmodules.vtkRenderingCore import vtkRenderWindow  # noqa: E402
 
 from tensorview.client.window.notes import leaves  # noqa: E402
 from tensorview.client.window.plugin import Chooser  # noqa: E402
-from tensorview.client.window.selection import Selection  # noqa: E402
+from tensorview.client.window.selection import LOOK_SECONDS, Selection  # noqa: E402
 from tensorview.worker.datasets import arrays  # noqa: E402
 from tensorview.worker.frame import CHANNELS, POLYDATA_CHANNELS  # noqa: E402
 from tensorview.worker.views import make_frame  # noqa: E402
@@ -65,7 +66,10 @@ def make_layers(*, filters=8, seed=0):
 class Theatre:
     """Sources as the window has them, a view for each, and a selection."""
 
-    def __init__(self):
+    def __init__(self, views=VIEWS):
+        # A virtual screen that its last client leaves starts anew, and refuses others meanwhile.
+        self.client = vtkRenderWindow()
+        self.client.Render()
         self.chooser = Chooser()
         self.producers, self.sources, self.views = {}, {}, {}
         for channel in CHANNELS:
@@ -77,7 +81,10 @@ class Theatre:
             self.sources[channel].UpdatePipeline()
         self.selection = Selection(self.sources)
         self.selection.refresh()
-        for view in VIEWS:
+        self.add_views(views)
+
+    def add_views(self, names=VIEWS):
+        for view in names:
             self.views[view] = CreateRenderView()
             for channel in (view, f"{view}_atlas"):
                 if channel in self.sources:
@@ -216,6 +223,24 @@ def picks():
     return found
 
 
+def late():
+    """Views that come after the data, as in a tab that is looked at for the first time."""
+    theatre = Theatre(views=())
+    theatre.frame(layers=make_layers(), form="atlas")
+    theatre.selection.changed()
+    theatre.add_views()
+    time.sleep(LOOK_SECONDS)
+    found = {"changed": theatre.selection.changed()}
+    for channel, target in theatre.selection._targets.items():
+        view = theatre.views[channel.partition("_")[0]].SMProxy.GetProperty("Representations")
+        sources = [
+            view.GetProxy(index).GetProperty("Input").GetProxy(0)
+            for index in range(view.GetNumberOfProxies())
+        ]
+        found[channel] = sources.count(target.source.SMProxy)
+    return found
+
+
 def outlines():
     """Rectangles of selected filters as cells and as atlas, and what VTK says of their cells."""
     theatre = Theatre()
@@ -246,7 +271,8 @@ def outlines():
         found["of cells"][name] = sorted(boxes)
     for port in range(2):
         Hide(servermanager.OutputPort(theatre.sources["maps"], port), theatre.views["maps"])
-    theatre.update()
+    time.sleep(LOOK_SECONDS)
+    found["hiding"] = [theatre.selection.changed(), theatre.selection.changed()]
     found["hidden"] = theatre.boxes()["maps"]
     neighbours = theatre.ids("distribution", layer=0, filter=0)
     neighbours += theatre.ids("distribution", layer=0, filter=1)  # one group: rows 0 and 1

@@ -18,26 +18,22 @@ SCRIPT = Path(__file__).with_name("select_in_paraview.py")
 VIEWS = ("weights", "distribution", "maps", "correlation")
 
 
-@pytest.fixture(scope="module")
-def play():
+@cache
+def play(story):
     """Play a story of `select_in_paraview.py` under ParaView's Python; return what it saw."""
     with virtual_display() as display:
+        done = subprocess.run(
+            [find_paraview().pvpython, SCRIPT, PROJECT, story],
+            env={**os.environ, "DISPLAY": display},
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
 
-        @cache
-        def run(story):
-            done = subprocess.run(
-                [find_paraview().pvpython, SCRIPT, PROJECT, story],
-                env={**os.environ, "DISPLAY": display},
-                capture_output=True,
-                text=True,
-                timeout=100,
-                check=False,
-            )
-            assert "RESULT" in done.stdout, done.stdout + done.stderr
-            assert "ERR" not in done.stderr, done.stderr
-            return json.loads(done.stdout.split("RESULT", 1)[1])
-
-        yield run
+    assert "RESULT" in done.stdout, done.stdout + done.stderr
+    assert "ERR" not in done.stderr, done.stderr
+    return json.loads(done.stdout.split("RESULT", 1)[1])
 
 
 def near(boxes, expected):
@@ -47,7 +43,7 @@ def near(boxes, expected):
         assert box == pytest.approx(other, abs=1e-5)
 
 
-def test_a_cell_of_any_view_names_its_filter(play):
+def test_a_cell_of_any_view_names_its_filter():
     """Cells, frames, atlases, and the places behind them; of two in a correlation, both."""
     found = play("picks")
 
@@ -72,7 +68,7 @@ def test_a_cell_of_any_view_names_its_filter(play):
     }
 
 
-def test_outlines_are_around_the_very_cells(play):
+def test_outlines_are_around_the_very_cells():
     """As VTK itself says where the cells of the filters lie; densities get their whole window."""
     found = play("outlines")
     boxes, cells = found["cells"], found["of cells"]
@@ -85,7 +81,7 @@ def test_outlines_are_around_the_very_cells(play):
         assert drawn[3] <= y1 + 1e-5
 
 
-def test_atlases_have_their_outlines_at_the_same_places(play):
+def test_atlases_have_their_outlines_at_the_same_places():
     """A layer that grows too large for cells keeps its picture."""
     found = play("outlines")
 
@@ -93,7 +89,7 @@ def test_atlases_have_their_outlines_at_the_same_places(play):
         near(found["atlas"][view], found["cells"][view])
 
 
-def test_neighbours_in_a_correlation_share_an_outline(play):
+def test_neighbours_in_a_correlation_share_an_outline():
     """A group stands together there; two filters of one make one row and one column."""
     found = play("outlines")
     left, right = found["panel"]
@@ -103,12 +99,20 @@ def test_neighbours_in_a_correlation_share_an_outline(play):
     )
 
 
-def test_what_is_hidden_has_no_outlines(play):
-    """The eye of the Pipeline Browser takes them away too."""
-    assert play("outlines")["hidden"] == []
+def test_what_is_hidden_has_no_outlines():
+    """The eye of the Pipeline Browser takes them away too, and that is drawn once."""
+    found = play("outlines")
+
+    assert (found["hidden"], found["hiding"]) == ([], [True, False])
 
 
-def test_every_kind_of_selection_is_understood(play):
+def test_views_that_come_later_can_be_picked_in():
+    """A tab is filled when it is first looked at; each rectangle to hit is there once."""
+    channels = ("distribution", "weights_atlas", "maps_atlas", "correlation_atlas")
+    assert play("late") == {"changed": True, **dict.fromkeys(channels, 1)}
+
+
+def test_every_kind_of_selection_is_understood():
     """What clicks, rectangles, polygons, volumes, queries and modifier keys leave."""
     found = play("kinds")
 
@@ -130,7 +134,7 @@ def test_every_kind_of_selection_is_understood(play):
     }
 
 
-def test_a_selection_outlasts_what_is_shown(play):
+def test_a_selection_outlasts_what_is_shown():
     """New frames, other groups, a choice of layers and another form leave it as it is."""
     found = play("lasting")
 
@@ -141,7 +145,7 @@ def test_a_selection_outlasts_what_is_shown(play):
     assert found["boxes"][:8] == [*[of_two] * 4, nothing, *[of_two] * 3]
 
 
-def test_a_selection_is_taken_over_once(play):
+def test_a_selection_is_taken_over_once():
     """Nothing of ours sets off anything again, also after a pick was made to hold."""
     found = play("lasting")
 
@@ -149,7 +153,7 @@ def test_a_selection_is_taken_over_once(play):
     assert found["held"] == "(s0&s1&s2)"  # by layer, by row, by column
 
 
-def test_a_cleared_selection_clears_all(play):
+def test_a_cleared_selection_clears_all():
     """A click on nothing, also after the pick was made to hold by layer and number."""
     found = play("lasting")
 
@@ -157,14 +161,14 @@ def test_a_cleared_selection_clears_all(play):
     assert found["boxes"][8] == dict.fromkeys(VIEWS, 0)
 
 
-def test_a_pick_just_before_a_frame_is_not_lost(play):
+def test_a_pick_just_before_a_frame_is_not_lost():
     """It counts rather than what was selected before it."""
     found = play("lasting")
 
     assert found["filters"][9] == {"conv1": [1]}
 
 
-def test_users_may_delete_and_add_what_they_like(play):
+def test_users_may_delete_and_add_what_they_like():
     """A view of theirs is outlined too; deleted sources and closed views are passed over."""
     assert play("users") == {
         "extra view": True,
@@ -175,7 +179,7 @@ def test_users_may_delete_and_add_what_they_like(play):
     }
 
 
-def test_a_whole_layer_of_512_filters_is_quickly_selected(play):
+def test_a_whole_layer_of_512_filters_is_quickly_selected():
     """Taken over and drawn anew within seconds, on a machine that is busy with other tests."""
     for found in play("large").values():
         assert found["filters"] == 512

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tensorview.client.window.filters import Filters
+
+LOOK_SECONDS = 0.5
+"""How often it is looked for what the user shows and hides."""
 
 
 class Selection:
@@ -43,13 +47,18 @@ class Selection:
         self._outlines: dict[str, Outlines] = {}
         self._calmed: set[str] = set()
         self._stamps: list[tuple[int, ...]] = []
+        self._arranged: dict[str, list[str]] = {}
+        self._look_at = 0.0
 
     def changed(self) -> bool:
         """Follow what the user picks; say whether the views show another selection now."""
-        if not self._follow():
-            return False
-        self._outline()
-        return True
+        changed = self._follow()
+        if not changed and time.monotonic() >= self._look_at:
+            changed = self._arrangement() != self._arranged
+            self._look_at = time.monotonic() + LOOK_SECONDS
+        if changed:
+            self._outline()
+        return changed
 
     def refresh(self) -> None:
         """Follow the sources: outline the selected filters where they are now."""
@@ -100,34 +109,34 @@ class Selection:
     def _outline(self) -> None:
         """Bring the outlines of all views up to date."""
         boxes: dict[str, NDArray[Any]] = {}
-        open_views = set()
-        for view in GetRenderViews():
-            shown = self._channels(view)
-            if not shown:
-                continue
-            name = view.SMProxy.GetGlobalIDAsString()
-            open_views.add(name)
+        self._arranged = self._arrangement()
+        views = {view.SMProxy.GetGlobalIDAsString(): view for view in GetRenderViews()}
+        for name, shown in self._arranged.items():
             if name not in self._outlines:
-                self._outlines[name] = Outlines(view)
+                self._outlines[name] = Outlines(views[name])
             for channel in shown:
                 if channel in self._targets:
-                    self._targets[channel].show(view)
+                    self._targets[channel].show(views[name])
                 if channel not in boxes:
                     boxes[channel] = _boxes(self._sources[channel], self.filters)
             self._outlines[name].show(np.concatenate([boxes[channel] for channel in shown]))
-        for name in self._outlines.keys() - open_views:
+        for name in self._outlines.keys() - self._arranged.keys():
             del self._outlines[name]
 
-    def _channels(self, view: Any) -> list[str]:
-        """Return the channels that a view shows."""
+    def _arrangement(self) -> dict[str, list[str]]:
+        """Return which channels are seen in which view, those views apart where none is."""
         channels = {source.SMProxy: channel for channel, source in self._sources.items()}
-        shown = []
-        for representation, source in _representations(view):
-            if source in channels:
-                self._calm(representation, channels[source])
-                if representation.GetProperty("Visibility").GetElement(0):
-                    shown.append(channels[source])
-        return list(dict.fromkeys(shown))
+        result: dict[str, list[str]] = {}
+        for view in GetRenderViews():
+            shown = []
+            for representation, source in _representations(view):
+                if source in channels:
+                    self._calm(representation, channels[source])
+                    if representation.GetProperty("Visibility").GetElement(0):
+                        shown.append(channels[source])
+            if shown:
+                result[view.SMProxy.GetGlobalIDAsString()] = list(dict.fromkeys(shown))
+        return result
 
     def _calm(self, representation: Any, channel: str) -> None:
         """Keep ParaView's own marks from hiding what they mark; set once.
