@@ -22,7 +22,7 @@ from tensorview.export import export
 from tensorview.settings import DEFAULT_PORT
 from tensorview.sockets import listener, viewer_listens
 
-WATCHED_EPOCHS = 60
+WATCHED_EPOCHS = 40
 """Long enough to look at."""
 OPEN_SECONDS = 60
 STEERED = ("capture", "every", "focus", "select", "pause", "stop", "learning_rate")

@@ -96,8 +96,10 @@ def test_one_window_sees_one_training_after_another(tmp_path, train):
         train("third", port=port)
         wait_until(lambda: shown("third"), seconds=60, what="the third training")
         threshold = desk.ask(THRESHOLD)
+        names = desk.ask("found = [name for name, _ in GetSources()]")
 
         assert is_coloured(desk.shot()) == ALL_FOUR
         assert threshold["there"]
         assert threshold["cells"] > 0
+        assert {"layers", "live weights", "weights"} <= set(names)
         assert desk.dialogs() == []

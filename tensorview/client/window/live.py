@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, Any
 from paraview.simple import TrivialProducer
 from vtkmodules.vtkCommonDataModel import vtkPolyData
 
+from tensorview.client.window.notes import leaves
 from tensorview.worker.frame import POLYDATA_CHANNELS
 
 if TYPE_CHECKING:
     from vtkmodules.vtkCommonDataModel import vtkDataObject
 
     from tensorview.client.link import Link
+
+
+CHANNEL_ARRAY = "__CatalystChannel__"
 
 
 class LiveFeed:
@@ -49,7 +53,7 @@ class LiveFeed:
         if datasets is None:
             return False
         for channel, dataset in datasets.items():
-            if channel in POLYDATA_CHANNELS or channel in self.sources or _blocks(dataset):
+            if channel in self.sources or leaves(dataset):
                 self._put(channel, dataset)
         return True
 
@@ -67,11 +71,10 @@ class LiveFeed:
             self.sources[channel] = TrivialProducer(registrationName=f"live {channel}")
         copy = dataset.NewInstance()
         copy.ShallowCopy(dataset)
+        # ParaView would name the source by it, as the filter behind it is named.
+        for part in (copy, *leaves(copy)):
+            part.GetFieldData().RemoveArray(CHANNEL_ARRAY)
         source = self.sources[channel]
         source.GetClientSideObject().SetOutput(copy)
         source.SMProxy.MarkModified(source.SMProxy)
         source.UpdatePipeline()
-
-
-def _blocks(dataset: Any) -> int:
-    return dataset.GetNumberOfBlocks() if dataset.IsA("vtkMultiBlockDataSet") else 0
