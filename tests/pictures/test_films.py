@@ -294,6 +294,17 @@ def test_a_crash_of_the_worker_leaves_nothing_behind(run_dir, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == [script]
 
 
+def test_a_film_that_is_given_up_leaves_nothing_behind(run_dir, tmp_path):
+    """Also where nobody is left to tidy up after the worker."""
+    options = {"title": "", "size": SIZE, "fps": 10, "sample": None, "note": pytest.fail}
+    begun = film(Run.open(run_dir), tmp_path / "a.webm", views=("scalars",), **options)
+    assert next(begun)
+    assert list(tmp_path.iterdir())
+    begun.close()
+
+    assert not list(tmp_path.iterdir())
+
+
 def test_few_frames_are_held_at_a_time(run_dir, tmp_path, monkeypatch):
     """However long a run is, the last step, the one before and the one drawn are in memory."""
     alive, most = weakref.WeakSet(), []

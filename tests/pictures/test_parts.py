@@ -8,11 +8,13 @@ from hypothesis import strategies as st
 from tensorview.snapshot import GROUP_DEAD, GROUP_NONE
 from tensorview.worker.pictures import colours
 from tensorview.worker.pictures.groups import group_keys
+from tensorview.worker.pictures.legend import Bar, Key, Legend
 from tensorview.worker.pictures.part import TITLE_LINES, Part
 from tensorview.worker.pictures.scalars import _axis
 from tensorview.worker.pictures.scene import Rectangle, Scene, Stage
 from tensorview.worker.pictures.series import charts, key_layers, layer_colours
 from tensorview.worker.pictures.ticks import label, log_ticks, ticks
+from tests.pictures.looks import ink
 
 RAMPS = [colours.DIVERGING, colours.WEIGHTS, colours.SEQUENTIAL, colours.STEPS, colours.DEPTH]
 
@@ -177,6 +179,35 @@ def test_panels_with_titles_fit_the_page_without_overlap(part, count, aspect):
             assert (right - left) / (top - bottom) == pytest.approx(aspect, rel=0.05)
     assert count == len(slots)
     assert taken.max() == 1
+
+
+@pytest.mark.parametrize("keys", [0, 1, 5, 30])
+@pytest.mark.parametrize("bars", [1, 2])
+@pytest.mark.parametrize("box", [Rectangle(20, 188, 20, 280), Rectangle(20, 380, 20, 180)])
+def test_legends_keep_to_their_box(box, bars, keys):
+    """Whatever they are given, in one column or two: what does not fit is counted or left out."""
+    texts = []
+    with Stage((400, 300)) as stage:
+        scene = Scene(stage, background=colours.PAGE)
+        write = scene.canvas.text
+        scene.canvas.text = lambda x, y, text, **look: (
+            texts.append(text),
+            write(x, y, text, **look),
+        )
+        legend = Legend(scene.canvas, box, unit=1.0)
+        legend.bars(*[Bar(colours.DIVERGING, -1, 1)] * bars, title="two\nlines")
+        legend.keys([Key(colours.INK, f"key {i}") for i in range(keys)], title="keys")
+        legend.note("a note\nof many words that go on and on")
+        outside = ink(scene.render()[::-1])
+    outside[
+        round(box.bottom) - 3 : round(box.top) + 4, round(box.left) - 1 : round(box.right) + 1
+    ] = 0
+
+    assert not outside.any()
+    shown = [text for text in texts if text.startswith("key ")]
+    counted = [int(text.split()[1]) for text in texts if text.endswith("more")]
+    assert len(shown) + sum(counted) == keys
+    assert len(shown) >= min(keys, 4)
 
 
 def test_long_texts_lose_their_middle(part):
