@@ -270,9 +270,10 @@ def test_others_commands_are_told_with_their_origin(tmp_path, make_desk):
 
 def test_a_run_that_has_ended_says_so(tmp_path, make_desk):
     """Nothing is sent to a saved run, nor to one whose process was killed."""
-    with watched(tmp_path) as (_, run):
-        pass
-    desk = make_desk(run)
+    with watched(tmp_path) as (watcher, run):
+        desk = make_desk(run)
+        said = desk.press("capture", watcher)
+    assert desk.polled() == said  # the last answer stays
     desk.steering.press("capture")
     assert desk.status == f"Nobody listens to commands: the training of {run} has ended."
 
@@ -282,7 +283,7 @@ def test_a_run_that_has_ended_says_so(tmp_path, make_desk):
     desk.steering.poll()
     desk.steering.press("capture")
     assert desk.status == f"Nobody listens to commands: the training of {run} has ended."
-    assert (run / "commands.jsonl").read_text() == ""
+    assert (run / "commands.jsonl").read_text().count("\n") == 1
 
 
 def test_without_a_run_there_is_nothing_to_steer(make_desk):
@@ -359,16 +360,20 @@ def test_a_training_that_is_slow_to_answer_is_not_forgotten(tmp_path, monkeypatc
 def test_long_answers_are_broken_into_lines(tmp_path, make_desk):
     """They are written over one of two views; what can be typed is never broken within a word."""
     desk = make_desk(layer=tuple(range(100)))
-    desk.steering.run_is(str(tmp_path), "f" * 32)
+    desk.steering.run_is("/run", "f" * 32)
     desk.steering.press("mark")
-    lines = desk.said[-1].splitlines()
+    broken = desk.said[-1].splitlines()
 
-    assert len(lines) > 2
-    assert max(map(len, lines)) <= window_steering.LINE
+    assert len(broken) > 2
+    assert max(map(len, broken)) <= window_steering.LINE
     assert desk.status.endswith(" ".join(map(str, range(100))))
+    path = str(tmp_path / ("long-name-" * 20))
+    desk.steering.run_is(path, "f" * 32)
+    desk.steering.press("capture")
+    assert any(path in line for line in desk.said[-1].splitlines())
 
 
-def test_another_run_starts_afresh(tmp_path, make_desk):
+def test_another_run_starts_afresh(tmp_path, make_desk, monkeypatch):
     """What was said of one run is not said of the next, and commands go to the next."""
     with watched(tmp_path / "a") as (watcher, run):
         desk = make_desk(run)
@@ -377,6 +382,11 @@ def test_another_run_starts_afresh(tmp_path, make_desk):
         desk.steering.run_is(str(other), Run.open(other).id)
         assert desk.status == ""
         desk.steering.press("capture")
+        desk.steering.run_is("", "")
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + window_steering.PATIENCE_SECONDS)
+        assert desk.polled() == ""  # nobody waits for that answer any more
+        monkeypatch.undo()
 
         assert (other / "commands.jsonl").stat().st_size > 0
 
