@@ -141,7 +141,7 @@ def test_views_show_their_data_in_their_colours(folder, form):
     for picture in (distribution, maps):  # in maps the frames
         assert near(picture, GROUPS[0]).sum() > 50
         assert near(picture, DEAD).sum() > 20
-    assert near(distribution, UNDEFINED).sum() > 100  # windows of dead filters
+    assert near(distribution, UNDEFINED, tolerance=1).sum() > 2000  # windows of dead filters
     assert (np.ptp(maps, axis=-1) < 60).mean() > 0.9
     assert (maps.max(axis=-1) < 140).sum() > 500
     assert reds(correlation).sum() > 500
