@@ -1,6 +1,7 @@
 """Films, from the command line to what a player would show."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from tensorview.supervisor import worker_environment
 from tensorview.tabs import TABS
 from tensorview.worker.datasets import read_frame
 from tensorview.worker.pictures import film as film_module
+from tensorview.worker.pictures import main as worker
+from tensorview.worker.pictures.encoders import _is_whole_ogg
 from tensorview.worker.pictures.film import film
 from tensorview.worker.sinks.files import FileSink
 from tensorview.worker.views import make_frame
@@ -188,6 +191,45 @@ def test_a_run_without_a_step_to_read_is_refused(damaged, tmp_path):
     start = f"Cannot make a film of run '{run_dir}': no step can be read; last: Cannot read "
     assert str(caught.value).startswith(start)
     assert not list(tmp_path.glob("*film*"))
+
+
+def test_a_part_of_a_film_is_not_taken_for_the_whole(run_dir, tmp_path):
+    """VTK does not notice a full disk: a page that is cut, lost or last is found."""
+    path = tmp_path / "film.ogv"
+    export(run_dir, movie=path, tab="weights", size=SIZE)
+    data = path.read_bytes()
+    starts = [at for at in range(len(data)) if data.startswith(b"OggS\x00", at)]
+    assert len(starts) >= 3
+
+    assert _is_whole_ogg(path)
+    for part in (data[:-1], data[: starts[-1]], data[: starts[1]] + data[starts[2] :], b""):
+        path.write_bytes(part)
+        assert not _is_whole_ogg(path)
+
+
+@pytest.fixture
+def full_disk():
+    """No file may become larger than 20 kB."""
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, former[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, former)
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".ogv", ".gif", ".mp4"])
+@pytest.mark.usefixtures("full_disk")
+def test_a_full_disk_leaves_no_film(run_dir, tmp_path, capsys, suffix):
+    """It is one sentence, and no half of a film stays."""
+    path = tmp_path / f"film{suffix}"
+    options = {"kind": "movie", "run_dir": str(run_dir), "file": str(path), "fps": 10}
+
+    assert worker.main({**options, "tab": "weights", "size": SIZE, "sample": None}) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        "tensorview: The film could not be written as a whole: is the disk full?"
+        if suffix == ".ogv"
+        else f"tensorview: Cannot write '{path}': File too large."
+    )
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["film.avi", "film", "."])

@@ -74,8 +74,6 @@ def _theora(path: Path, *, fps: int) -> Iterator[Write]:
     from tensorview.worker.pictures.props import rgb_image  # noqa: PLC0415
 
     writer = vtkOggTheoraWriter()
-    faults: list[object] = []
-    writer.AddObserver("ErrorEvent", lambda *fault: faults.append(fault))
     writer.SetFileName(str(path))
     writer.SetRate(fps)
     writer.SetQuality(THEORA_QUALITY)
@@ -88,14 +86,32 @@ def _theora(path: Path, *, fps: int) -> Iterator[Write]:
             writer.Start()
         writer.Write()
         count += 1
-        if faults or writer.GetError():
-            raise RunError(f"Cannot write '{path}': VTK's Theora writer has failed.")
 
     try:
         yield write
     finally:
         if count:
             writer.End()
+    if not _is_whole_ogg(path):
+        raise RunError("The film could not be written as a whole: is the disk full?")
+
+
+def _is_whole_ogg(path: Path) -> bool:
+    """Say whether every page of an Ogg file is there, which VTK does not ask the disk.
+
+    A page begins with a header of 27 bytes (RFC 3533, section 6): its flags, of which 4 ends the
+    stream, its number, how many segments it has, and then the length of each.
+    """
+    number, ended = 0, False
+    with path.open("rb") as stream:
+        while header := stream.read(27):
+            if header[:4] != b"OggS" or int.from_bytes(header[18:22], "little") != number:
+                return False
+            lengths = stream.read(header[26])
+            if len(stream.read(sum(lengths))) < sum(lengths):
+                return False
+            number, ended = number + 1, bool(header[5] & 4)
+    return ended
 
 
 @contextlib.contextmanager
