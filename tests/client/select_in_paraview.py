@@ -35,6 +35,7 @@ from paraview.simple import (  # noqa: E402
     Delete,
     GetSources,
     Hide,
+    ResetSession,
     Show,
     Threshold,
     TrivialProducer,
@@ -247,7 +248,7 @@ def outlines():
     found = {}
     for form, name in (("cells", "distribution"), ("atlas", "distribution")):
         theatre.frame(layers=make_layers(), form=form)
-        ids = theatre.ids(name, layer=1, filter=3) + theatre.ids(name, layer=2, filter=0)
+        ids = theatre.ids(name, layer=1, filter=7) + theatre.ids(name, layer=2, filter=0)
         theatre.pick(name, ids)
         theatre.selection.changed()
         found[form] = theatre.boxes()
@@ -262,7 +263,7 @@ def outlines():
         data = theatre.data(name)
         boxes = []
         for array in arrays_:
-            for layer, number in ((1, 3), (2, 0)):
+            for layer, number in ((1, 7), (2, 0)):  # the first is dead
                 ids = theatre.ids(name, **{"layer": layer, array: number})
                 bounds = np.array([data.GetCell(index).GetBounds() for index in ids])
                 box = [*bounds.min(axis=0)[[0]], *bounds.max(axis=0)[[1]]]
@@ -274,6 +275,10 @@ def outlines():
     time.sleep(LOOK_SECONDS)
     found["hiding"] = [theatre.selection.changed(), theatre.selection.changed()]
     found["hidden"] = theatre.boxes()["maps"]
+    for channel in ("weights", "weights_atlas"):
+        Hide(theatre.sources[channel], theatre.views["weights"])
+    theatre.update()
+    found["all hidden"] = theatre.boxes()["weights"]
     neighbours = theatre.ids("distribution", layer=0, filter=0)
     neighbours += theatre.ids("distribution", layer=0, filter=1)  # one group: rows 0 and 1
     theatre.pick("distribution", neighbours)
@@ -386,7 +391,7 @@ def users():
     theatre = Theatre()
     theatre.frame(layers=make_layers(), form="cells")
     found = {}
-    theatre.pick("maps", theatre.ids("maps", layer=0, filter=2))
+    theatre.pick("weights", theatre.ids("weights", layer=0, filter=2))
     theatre.selection.changed()
     extra = CreateRenderView()
     theatre.show("weights", 0, extra)
@@ -404,14 +409,18 @@ def users():
         theatre.selection.changed()
         theatre.selection.refresh()
     Delete(theatre.selection._targets["distribution"].source)
+    theatre.views["extra"] = extra = CreateRenderView()
+    theatre.show("distribution", 0, extra)
     theatre.selection.refresh()
     found["left"] = {name: len(theatre.boxes()[name]) for name in ("weights", "distribution")}
     for view in theatre.views.values():
         Delete(view)
     theatre.selection.refresh()
     found["closed"] = len(theatre.selection._outlines)
-    names = sorted(name for name, _ in GetSources() if "windows" in name)
-    found["named"] = names
+    found["named"] = sorted(name for name, _ in GetSources() if "windows" in name)
+    ResetSession()
+    theatre.selection.refresh()
+    found["reset"] = theatre.selection.changed()
     return found
 
 

@@ -103,7 +103,7 @@ def test_what_is_hidden_has_no_outlines():
     """The eye of the Pipeline Browser takes them away too, and that is drawn once."""
     found = play("outlines")
 
-    assert (found["hidden"], found["hiding"]) == ([], [True, False])
+    assert (found["hidden"], found["hiding"], found["all hidden"]) == ([], [True, False], [])
 
 
 def test_views_that_come_later_can_be_picked_in():
@@ -169,13 +169,14 @@ def test_a_pick_just_before_a_frame_is_not_lost():
 
 
 def test_users_may_delete_and_add_what_they_like():
-    """A view of theirs is outlined too; deleted sources and closed views are passed over."""
+    """A view of theirs is outlined too; what is deleted or closed is passed over."""
     assert play("users") == {
         "extra view": True,
         "views": 4,
         "left": {"weights": 1, "distribution": 1},
         "closed": 0,
         "named": ["correlation_atlas windows", "maps_atlas windows", "weights_atlas windows"],
+        "reset": False,
     }
 
 

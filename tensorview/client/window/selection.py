@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from paraview import servermanager
 from paraview.simple import GetRenderViews
 
 from tensorview.client.window.filters import extents, joined
@@ -62,11 +63,11 @@ class Selection:
 
     def refresh(self) -> None:
         """Follow the sources: outline the selected filters where they are now."""
-        for channel in TARGETED:
-            if channel in self._sources:
+        for channel, source in self._alive().items():
+            if channel in TARGETED:
                 if channel not in self._targets:
                     self._targets[channel] = Target(channel)
-                self._targets[channel].follow(self._sources[channel])
+                self._targets[channel].follow(source)
         self._follow()
         layers = self._layers()
         for pick in self._picks():
@@ -86,9 +87,13 @@ class Selection:
         self.filters = joined(touched(*pick, layers=layers) for pick in self._picks())
         return self.filters != former
 
+    def _alive(self) -> dict[str, Any]:
+        """Return the sources that ParaView still has."""
+        return {name: source for name, source in self._sources.items() if _is_alive(source)}
+
     def _layers(self) -> list[str]:
         """Return the names of all layers by id, as every view's polydata has them."""
-        for source in self._sources.values():
+        for source in self._alive().values():
             dataset = source.GetClientSideObject().GetOutputDataObject(0)
             if dataset.IsA("vtkPolyData"):
                 return [str(name) for name in arrays(dataset.GetFieldData()).get("layers", ())]
@@ -100,7 +105,7 @@ class Selection:
     def _picks(self) -> Iterator[tuple[Any, int, Any]]:
         """Yield what is picked now: source, its port, and ParaView's proxy of the selection."""
         targets = [target.source for target in self._targets.values()]
-        for source in [*self._sources.values(), *targets]:
+        for source in [*self._alive().values(), *filter(_is_alive, targets)]:
             for port in range(source.SMProxy.GetNumberOfOutputPorts()):
                 chosen = source.SMProxy.GetSelectionInput(port)
                 if chosen is not None:
@@ -115,27 +120,28 @@ class Selection:
             if name not in self._outlines:
                 self._outlines[name] = Outlines(views[name])
             for channel in shown:
-                if channel in self._targets:
+                if channel in self._targets and _is_alive(self._targets[channel].source):
                     self._targets[channel].show(views[name])
                 if channel not in boxes:
                     boxes[channel] = _boxes(self._sources[channel], self.filters)
-            self._outlines[name].show(np.concatenate([boxes[channel] for channel in shown]))
+            seen = [np.empty((0, 4)), *(boxes[channel] for channel in shown)]
+            self._outlines[name].show(np.concatenate(seen))
         for name in self._outlines.keys() - self._arranged.keys():
-            del self._outlines[name]
+            del self._outlines[name]  # the user has closed the view
 
     def _arrangement(self) -> dict[str, list[str]]:
-        """Return which channels are seen in which view, those views apart where none is."""
-        channels = {source.SMProxy: channel for channel, source in self._sources.items()}
+        """Return which channels are seen in each view that has any, hidden ones apart."""
+        channels = {source.SMProxy: channel for channel, source in self._alive().items()}
         result: dict[str, list[str]] = {}
         for view in GetRenderViews():
-            shown = []
             for representation, source in _representations(view):
-                if source in channels:
-                    self._calm(representation, channels[source])
-                    if representation.GetProperty("Visibility").GetElement(0):
-                        shown.append(channels[source])
-            if shown:
-                result[view.SMProxy.GetGlobalIDAsString()] = list(dict.fromkeys(shown))
+                if source not in channels:
+                    continue
+                channel = channels[source]
+                self._calm(representation, channel)
+                shown = result.setdefault(view.SMProxy.GetGlobalIDAsString(), [])
+                if representation.GetProperty("Visibility").GetElement(0) and channel not in shown:
+                    shown.append(channel)
         return result
 
     def _calm(self, representation: Any, channel: str) -> None:
@@ -150,6 +156,12 @@ class Selection:
         change = ("SelectionUseOutline", 1) if channel == "weights" else ("SelectionVisibility", 0)
         representation.GetProperty(change[0]).SetElement(0, change[1])
         representation.UpdateVTKObjects()
+
+
+def _is_alive(source: Any) -> bool:
+    """Say whether neither the user nor a new session has deleted a source."""
+    proxy = source.SMProxy
+    return proxy is not None and bool(servermanager.ProxyManager().GetProxyName("sources", proxy))
 
 
 def _representations(view: Any) -> Iterator[tuple[Any, Any]]:
