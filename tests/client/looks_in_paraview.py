@@ -131,6 +131,11 @@ def pictures():
     sizes = {name: list(theatre.view(name).ViewSize) for name in theatre.tabs.views}
     theatre.show(layers=layers, form="atlas", step=200)
     theatre.shoot("atlas")
+    fine = theatre.view("maps")
+    fine.GetRenderWindow().SetDPI(2 * fine.GetRenderWindow().GetDPI())
+    fine.ViewSize = [2 * side for side in fine.ViewSize]
+    theatre.refresh()
+    SaveScreenshot(str(FOLDER / "fine_maps.png"), fine)
     theatre.show(layers=[make_layer(np.random.default_rng(0), captures=1)], step=50)
     theatre.shoot("first")
     SaveScreenshot(str(FOLDER / "charts.png"), GetLayoutByName("Health"))

@@ -158,6 +158,16 @@ def test_an_atlas_looks_like_cells(folder, view):
     assert differs.mean() < 0.02
 
 
+@pytest.mark.usefixtures("pictures")
+def test_a_fine_screen_shows_the_same(folder):
+    """With twice as many pixels an inch, letters and margins have twice as many."""
+    usual, fine = (read(folder / f"{name}_maps.png") for name in ("atlas", "fine"))
+    height, width = usual.shape[:2]
+    averaged = fine.reshape(height, 2, width, 2, 3).mean(axis=(1, 3))
+
+    assert (np.abs(averaged - usual).max(axis=-1) > 60).mean() < 0.01
+
+
 @pytest.mark.usefixtures("late")
 @pytest.mark.parametrize("view", ["weights", "trajectory"])
 def test_a_tilted_camera_follows_the_data_too(folder, view):

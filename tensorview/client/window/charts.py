@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tensorview.worker.pictures.colours import Colour
 
 KEY_PITCH = 17
-"""Height of a line of a legend in pixels."""
+"""Height of a line of a legend in points."""
 LONGEST_LABEL = 22
 MOST_DOTS = 12
 """Captures up to which each is marked with a dot."""
@@ -207,20 +207,18 @@ def _short(name: str) -> str:
 
 
 def _set_up(view: Any) -> None:
-    inch = view.GetRenderWindow().GetDPI()
-    letters = round(SMALL * 72 / inch)
     view.ChartTitle = " "  # keeps room for ours
-    view.ChartTitleFontSize = round(TOP * 0.7 * 72 / inch)
-    view.LegendFontSize = letters
+    view.ChartTitleFontSize = round(0.7 * TOP)
+    view.LegendFontSize = round(SMALL)
     view.BottomAxisTitle = "step"
     view.ShowBottomAxisGrid = 0
     view.HideTimeMarker = 1
     for axis in ("Bottom", "Left"):
         for name, value in (
             ("TitleBold", 0),
-            ("TitleFontSize", letters),
+            ("TitleFontSize", round(SMALL)),
             ("TitleColor", list(MUTED)),
-            ("LabelFontSize", letters),
+            ("LabelFontSize", round(SMALL)),
             ("LabelColor", list(MUTED)),
             ("Color", list(LINE)),
             ("GridColor", list(GRID)),

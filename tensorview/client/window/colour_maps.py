@@ -9,6 +9,7 @@ from paraview.servermanager import vtkSMProxyManager
 from paraview.simple import GetColorTransferFunction, GetScalarBar
 from vtkmodules.util.numpy_support import numpy_to_vtk, vtk_to_numpy
 
+from tensorview.client.window.cameras import size_in_points
 from tensorview.snapshot import GROUP_DEAD, GROUP_NONE
 from tensorview.worker.pictures.colours import (
     DIVERGING,
@@ -49,7 +50,7 @@ NAN: dict[str, tuple[Colour, float]] = {
 }
 NAMES = {GROUP_DEAD: "dead", GROUP_NONE: "in no group"}
 THICKNESS, LETTERS = 12, 11
-"""Of colour bars, in pixels."""
+"""Of colour bars, in points."""
 
 
 class ColourMaps:
@@ -129,22 +130,21 @@ class ColourMaps:
             array: what is coloured.
             view: where.
             title: above it.
-            place: of its lower left corner, in pixels from that of the view.
-            length: in pixels.
+            place: of its lower left corner, in points from that of the view.
+            length: in points.
         """
         key = (array, view.SMProxy.GetGlobalIDAsString())
-        width, height = (max(1, side) for side in view.ViewSize)
+        width, height = size_in_points(view)
         if key not in self._bars:
             self._bars[key] = _new_bar(self.table(array), view, title=title)
         bar = self._bars[key]
-        letters = max(1, round(LETTERS * 72 / view.GetRenderWindow().GetDPI()))
         self._upkeep.set(
             bar,
             Position=[place[0] / width, place[1] / height],
             ScalarBarLength=length / height,
             ScalarBarThickness=THICKNESS,
-            TitleFontSize=letters,
-            LabelFontSize=letters,
+            TitleFontSize=LETTERS,
+            LabelFontSize=LETTERS,
         )
         marks = LABELS.get(array) or [
             step for step in ticks(0, self._last, count=4) if step == round(step)

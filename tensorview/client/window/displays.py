@@ -166,10 +166,10 @@ class Display:
     def _fit(self) -> None:
         if self._notes.bounds is None:
             return
-        x0, x1, y0, y1, z0, z1 = self._notes.bounds
+        x0, x1, y0, y1, *depth = self._notes.bounds
         shift = LABEL_GAP if self._look.title_rise < 0 else 0.0
         camera = fitted(
-            (x0, x1, y0 - shift, y1 - shift, z0, z1),
+            (x0, x1, y0 - shift, y1 - shift, *(self._look.depth or depth)),
             eye=self._look.eye,
             size=self._labels.size,
             margins=Margins(SIDE, RIGHT, BOTTOM, TOP),

@@ -17,6 +17,7 @@ from vtkmodules.vtkRenderingCore import (
     vtkTextActor,
 )
 
+from tensorview.client.window.cameras import size_in_points
 from tensorview.worker.pictures.canvas import Canvas
 from tensorview.worker.pictures.colours import INK, to_bytes
 from tensorview.worker.views.datasets import equal_cells, polydata
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
     from tensorview.worker.pictures.colours import Colour
 
-POINTS_AN_INCH = 72
 _ALIGN = {"left": 0, "centre": 1, "right": 2}
 _ALIGN_VERTICALLY = {"bottom": 0, "centre": 1, "top": 2}
 
@@ -84,17 +84,16 @@ class Labels:
         self._mapper.SetInputData(shape)
 
     @property
-    def size(self) -> tuple[int, int]:
-        """Width and height of the view in pixels."""
-        width, height = self._view.ViewSize
-        return max(1, int(width)), max(1, int(height))
+    def size(self) -> tuple[float, float]:
+        """Width and height of the view in points."""
+        return size_in_points(self._view)
 
     def fit(self, text: str, *, width: float, size: float, bold: bool = False) -> str:
-        """Return *text*, its middle left out as far as it is wider than *width* pixels."""
+        """Return *text*, its middle left out as far as it is wider than *width* points."""
         return self._canvas.fit(text, width=width, size=size, bold=bold)
 
     def width_of(self, text: str, *, size: float, bold: bool = False) -> float:
-        """Return the width of a line in pixels."""
+        """Return the width of a line in points."""
         return self._canvas.width_of(text, size=size, bold=bold)
 
     def text(
@@ -111,9 +110,9 @@ class Labels:
         """Write lines.
 
         Args:
-            at: two numbers: pixels from the lower left corner; three: a point of the world.
+            at: two numbers: points from the lower left corner; three: a point of the world.
             text: divided by line feeds.
-            size: of the font in pixels.
+            size: of the font in points.
             colour: of the letters.
             bold: heavier letters.
             align: which part of the text is at *at*: ``"left"``, ``"centre"``, ``"right"``.
@@ -129,8 +128,7 @@ class Labels:
         actor.SetInput(text)
         font = actor.GetTextProperty()
         font.SetFontFamilyToArial()
-        inch = self._view.GetRenderWindow().GetDPI()
-        font.SetFontSize(max(1, round(size * POINTS_AN_INCH / inch)))
+        font.SetFontSize(max(1, round(size)))
         font.SetBold(bold)
         font.SetColor(*colour)
         font.SetJustification(_ALIGN[align])
@@ -146,6 +144,6 @@ class Labels:
             place.SetValue(at[0] / width, at[1] / height, 0)
 
     def swatch(self, box: Sequence[float], *, colour: Colour) -> None:
-        """Fill a rectangle ``x0 x1 y0 y1``, in pixels from the lower left corner."""
+        """Fill a rectangle ``x0 x1 y0 y1``, in points from the lower left corner."""
         self._boxes.append(tuple(box))
         self._tones.append(colour)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from tensorview.client.window.grounds import boxes, trays, windows
 from tensorview.worker.pictures.scene import Eye
 from tensorview.worker.views.layout import LABEL_GAP
+from tensorview.worker.views.weights import HEIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,6 +25,7 @@ class Look(NamedTuple):
         on_points: whether that is a point array.
         bar: title of its colour bar, empty for none.
         eye: where the camera stands.
+        depth: heights that must be seen, None for those of the data's bounds.
         is_flat: whether the view is moved in two dimensions only.
         samples: a pixel; more smooth edges, and show what is thinner than a pixel.
         blurs: whether edges are smoothed afterwards instead, which blurs what is small.
@@ -41,6 +43,7 @@ class Look(NamedTuple):
     on_points: bool = False
     bar: str = ""
     eye: Eye = Eye()
+    depth: tuple[float, float] | None = None
     is_flat: bool = True
     samples: int = 4
     blurs: bool = False
@@ -59,6 +62,7 @@ LOOKS = {
         "weight_scaled",
         bar="weight / range",
         eye=Eye(elevation=64.0),
+        depth=(-HEIGHT, HEIGHT),
         is_flat=False,
         samples=0,  # without a graphics card they would take as long as all else
         properties={"Ambient": 0.45, "Diffuse": 0.7, "Specular": 0.0},

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensorview.client.window.cameras import pixel_size, screen_axes
+from tensorview.client.window.cameras import point_size, screen_axes
 from tensorview.worker.pictures.colours import INK, MUTED
 
 if TYPE_CHECKING:
@@ -19,16 +19,16 @@ if TYPE_CHECKING:
     from tensorview.worker.pictures.content import Place
 
 RIGHT, TOP, BOTTOM, SIDE = 106.0, 34.0, 26.0, 12.0
-"""Margins in pixels: for colour bar and legend, title, status line, and where nothing is."""
+"""Margins in points: for colour bar and legend, title, status line, and where nothing is."""
 TITLE, TEXT, SMALL = 15.0, 12.0, 11.0
-"""Sizes of letters in pixels."""
+"""Sizes of letters in points."""
 LINE = 1.25
 """Distance of lines by the size of letters."""
 LARGEST_NAME, LEAST_NAME, LEAST_DETAILS = 13.0, 8.5, 9.0
 DETAILS = 0.86
 """Size of the second line of a panel's title by that of the first."""
 LEAST_TITLED = 40
-"""Width of a panel in pixels below which its title would only be in the way."""
+"""Width of a panel in points below which its title would only be in the way."""
 
 
 def write_header(labels: Labels, title: str, *, about: str) -> None:
@@ -50,17 +50,20 @@ def write_status(labels: Labels, status: str) -> None:
 
 def write_panels(labels: Labels, view: Any, *, look: Look, notes: Notes) -> None:
     """Write a title at every panel that is large enough, of one line or of two."""
-    pixel = pixel_size(view)
-    right, up = (direction * pixel for direction in screen_axes(view))
+    point = point_size(view)
+    right, up = (direction * point for direction in screen_axes(view))
     for place in notes.places:
         x0, x1, y0, y1, z0, _ = place.bounds
-        width = (x1 - x0) / pixel
+        width = (x1 - x0) / point
         if width < LEAST_TITLED:
             continue
-        room = look.title_room / pixel
-        size = min(LARGEST_NAME, max(LEAST_NAME, min(width / 11, 0.38 * room)))
+        room = look.title_room / point
+        largest = max(LEAST_NAME, min(LARGEST_NAME, width / 11))
+        size = min(largest, room / (1 + DETAILS) / LINE - 1)
+        has_two = DETAILS * size >= LEAST_DETAILS
+        if not has_two:
+            size = min(largest, max(LEAST_NAME, room / LINE - 2))
         name = labels.fit(place.name, width=width, size=size, bold=True)
-        has_two = (1 + DETAILS) * LINE * size < room - 2
         small, free = DETAILS * size, width
         if not has_two:
             free -= labels.width_of(name, size=size, bold=True) + size
@@ -69,7 +72,7 @@ def write_panels(labels: Labels, view: Any, *, look: Look, notes: Notes) -> None
             first = np.array([x0, y0, z0]) - (LINE * size + 2) * up
             second = first - LINE * small * up
         else:
-            second = np.array([x0, y1, 0.0]) + (look.title_rise / pixel + 4) * up
+            second = np.array([x0, y1, 0.0]) + (look.title_rise / point + 4) * up
             first = second + (LINE * small * up if has_two else 0)
         if not has_two:
             second = first + (width - free) * right
