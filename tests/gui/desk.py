@@ -20,8 +20,8 @@ MACROS_MENU = (470, 10)
 APPLY = (48, 494)
 ASK_MACRO = "zz_ask"
 ASK = """
-import os, runpy
-runpy.run_path({question!r})
+import os
+exec(open({question!r}).read(), {{}})
 os.replace({answer!r} + ".tmp", {answer!r})
 """
 QUESTION = """

@@ -1,12 +1,18 @@
 """The real ParaView window on real trainings: nobody clicks, and the picture is there."""
 
+import dataclasses
+import os
+import time
+
 import numpy as np
 import pytest
 
+from tensorview.run import Run
 from tensorview.sockets import viewer_listens
 from tensorview.worker.pictures.colours import GROUPS
-from tests.doubles import free_port, wait_until
+from tests.doubles import free_port, open_live, wait_until
 from tests.gui.desk import Desk, quarters
+from tests.snapshots import make_layer, make_snapshot
 
 pytestmark = [pytest.mark.paraview, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -37,6 +43,7 @@ def is_coloured(shot):
     }
 
 
+FRAMES = 500 if os.environ.get("TENSORVIEW_LONG_TESTS") else 60
 ALL_FOUR = dict.fromkeys(("weights", "trajectory", "distribution", "maps"), True)
 
 
@@ -102,4 +109,47 @@ def test_one_window_sees_one_training_after_another(tmp_path, train):
         assert threshold["there"]
         assert threshold["cells"] > 0
         assert {"layers", "live weights", "weights"} <= set(names)
+        assert desk.dialogs() == []
+
+
+COUNTED = """
+import sys
+if not hasattr(sys, "shown"):
+    sys.shown = 0
+    render = window.tabs.render
+    def counting():
+        sys.shown += 1
+        render()
+    window.tabs.render = counting
+found = sys.shown
+"""
+
+
+@pytest.mark.timeout(600)
+def test_memory_stays_flat_over_many_frames(tmp_path):
+    """From frame to frame nothing is kept: after a start, all further frames take no 20 MiB."""
+    port = free_port()
+    rng = np.random.default_rng(0)
+    snapshot = make_snapshot(rng, layers=[make_layer(rng, name="conv", filters=16)], step=10)
+    run = Run.create(tmp_path / "run", settings={"name": "long"}).path
+    with Desk(tmp_path, "--port", port) as desk:
+        outputs = open_live(run, port=port)
+        memory = {}
+        try:
+            outputs.publish(snapshot)
+            wait_until(lambda: is_coloured(desk.shot())["trajectory"], seconds=60, what="a picture")
+            for step in range(10, 100_000, 10):
+                outputs.publish(dataclasses.replace(snapshot, step=step, capture=step))
+                time.sleep(0.1)
+                if step % 500 == 0:
+                    shown = desk.ask(COUNTED)
+                    memory[shown] = desk.memory()
+                    if shown >= FRAMES:
+                        break
+        finally:
+            outputs.close()
+        settled = [value for shown, value in memory.items() if shown >= 20]
+
+        assert max(memory) >= FRAMES
+        assert settled[-1] - settled[0] < 20
         assert desk.dialogs() == []
