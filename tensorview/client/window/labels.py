@@ -19,7 +19,7 @@ from vtkmodules.vtkRenderingCore import (
 
 from tensorview.client.window.cameras import size_in_points
 from tensorview.worker.pictures.canvas import Canvas
-from tensorview.worker.pictures.colours import INK, to_bytes
+from tensorview.worker.pictures.colours import INK, PAGE, to_bytes
 from tensorview.worker.views.datasets import equal_cells, polydata
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from tensorview.worker.pictures.colours import Colour
 
+VEIL = 0.75
 _ALIGN = {"left": 0, "centre": 1, "right": 2}
 _ALIGN_VERTICALLY = {"bottom": 0, "centre": 1, "top": 2}
 
@@ -133,6 +134,9 @@ class Labels:
         font.SetColor(*colour)
         font.SetJustification(_ALIGN[align])
         font.SetVerticalJustification(_ALIGN_VERTICALLY[vertical])
+        font.SetBackgroundColor(*PAGE)
+        # What stays in its place may have data behind it, once the user has zoomed.
+        font.SetBackgroundOpacity(VEIL if len(at) == 2 else 0.0)
         place = actor.GetPositionCoordinate()
         if len(at) == 3:
             place.SetCoordinateSystemToWorld()
