@@ -51,7 +51,7 @@ def outside(picture, *, columns, rows):
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("count_of_layers", [3, 20])
+@pytest.mark.parametrize("count_of_layers", [3, 20, 150])
 @pytest.mark.parametrize("tab", ["overview", "activations"])
 def test_each_view_keeps_to_its_part(rng, size, count_of_layers, tab):
     """Panels, titles and legends, whatever their length, end where the next view begins."""
@@ -94,6 +94,18 @@ def test_letters_of_the_overview_are_never_small(rng, monkeypatch):
     draw(TABS["overview"], make_frame(make_snapshot(rng, layers=layers)), size=(1280, 960))
 
     assert min(sizes) >= 9
+
+
+@pytest.mark.parametrize(("layers", "named"), [(20, True), (150, False), (600, False)])
+def test_names_give_way_to_panels(rng, monkeypatch, layers, named):
+    """Where names would leave no room for panels these stand alone, and the legend says so."""
+    texts = []
+    monkeypatch.setattr(Canvas, "text", lambda *place, **_: texts.append(place[3]))
+    found = [make_layer(rng, name=f"l{i}", filters=3) for i in range(layers)]
+    draw(("weights", "maps"), make_frame(make_snapshot(rng, layers=found)), size=(1280, 960))
+
+    assert ("l0" in texts) == named
+    assert (f"{layers} panels, row by row:" in texts) == (not named)
 
 
 def test_fewer_views_have_more_room(rng):

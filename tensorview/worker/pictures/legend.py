@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from tensorview.worker.pictures import colours
 from tensorview.worker.pictures.scene import Rectangle
 from tensorview.worker.pictures.ticks import label, ticks
@@ -159,9 +161,13 @@ class Legend:
         step = length / BAR_STEPS
         self._canvas.rectangles(
             [(left, right, bottom + i * step, bottom + (i + 1) * step) for i in range(BAR_STEPS)],
-            colours=[
-                colours.ramp_colour((i + 0.5) / BAR_STEPS, bar.ramp) for i in range(BAR_STEPS)
-            ],
+            colours=colours.ramp_colours(
+                (np.arange(BAR_STEPS) + 0.5) / BAR_STEPS,
+                bar.ramp,
+                low=0,
+                high=1,
+                not_finite=colours.NOT_FINITE,
+            ),
         )
         self._canvas.outline((left, right, bottom, top), colour=colours.LINE)
         few = 5 if length > 150 * unit else 3

@@ -27,6 +27,11 @@ DETAILS_SIZE = 0.84
 """Font of the second line of a title by that of the first."""
 TITLE_LINES = 2.65
 """Height of a panel's two lines of title, in font sizes."""
+LEAST_NAMED = 43.0
+"""Least width of a panel, in pixels of the picture, that has a title; smaller ones are closer."""
+GAP_UNNAMED = 6.0
+LEAST_PANEL = 2.0
+"""Pixels; only hundreds of layers in a corner of a picture come to it."""
 LEAST_FONT = 9.0
 """Smallest font, in pixels of the picture."""
 
@@ -36,7 +41,7 @@ class Slot(NamedTuple):
 
     Attributes:
         rectangle: of the panel, without its title.
-        font: size of its title in pixels.
+        font: size of its title in pixels, 0 where there are too many panels for titles.
         room: width that its title may take.
     """
 
@@ -97,33 +102,49 @@ class Part:
             aspect: width of a panel by its height, without title.
             widest: the same, as far as there is room for it; None for *aspect*.
         """
-        gap = GAP * self.unit
-        best_width, best = 0.0, (1, PANEL_TITLE)
-        for columns in range(1, count + 1):
-            rows = -(-count // columns)
-            room = (self.area.width - (columns - 1) * gap) / columns
-            font = self._title_font(room)
-            height = (self.area.height - (rows - 1) * gap) / rows - TITLE_LINES * font
-            width = min(room, height * aspect)
-            if width > 1.04 * best_width:  # else fewer columns, with larger titles
-                best_width, best = width, (columns, font)
-        columns, font = best
+        # Panels of layers count as square here, so that all views lay them out alike.
+        shape = aspect if widest else 1.0
+        lines, gap = TITLE_LINES, GAP * self.unit
+        columns, size = self._fit(count, shape=shape, lines=lines, gap=gap)
+        if size < LEAST_NAMED and not widest:
+            lines, gap = 0.0, GAP_UNNAMED * self.unit
+            columns, _ = self._fit(count, shape=shape, lines=lines, gap=gap)
+            self.legend.note(f"{count} panels, row by row:\ntoo many for names")
+        free, high, font = self._room(count, columns, lines=lines, gap=gap)
+        height = max(LEAST_PANEL, min(high, free / aspect))
+        width = max(height * aspect, min(free, height * (widest or aspect)))
         rows = -(-count // columns)
-        height = best_width / aspect
-        room = (self.area.width - (columns - 1) * gap) / columns
-        width = max(best_width, min(room, height * (widest or aspect)))
         # Every column has the same room for its titles, the last one, too; rows end at the edge.
         across = min((self.area.width + gap) / columns, SPREAD * (width + gap))
-        tall = height + TITLE_LINES * font
+        tall = height + lines * font
         down = min((self.area.height - tall) / max(rows - 1, 1), SPREAD * (tall + gap))
         result = []
         for index in range(count):
             left = self.area.left + index % columns * across
-            top = self.area.top - TITLE_LINES * font - index // columns * down
+            top = self.area.top - lines * font - index // columns * down
             place = (left, left + width, top - height, top)
-            room = across - gap if columns > 1 else self.area.width
-            result.append(Slot(Rectangle(*map(round, place)), font, room))
+            free = across - gap if columns > 1 else self.area.width
+            result.append(Slot(Rectangle(*map(round, place)), font if lines else 0.0, free))
         return result
+
+    def _fit(self, count: int, *, shape: float, lines: float, gap: float) -> tuple[int, float]:
+        """Return how many columns give the largest panels, and how wide these are."""
+        best, columns = 0.0, 1
+        for candidate in range(1, count + 1):
+            free, high, _ = self._room(count, candidate, lines=lines, gap=gap)
+            width = min(free, high * shape)
+            if width > 1.04 * best:  # else fewer columns, with larger titles
+                best, columns = width, candidate
+        return columns, best
+
+    def _room(
+        self, count: int, columns: int, *, lines: float, gap: float
+    ) -> tuple[float, float, float]:
+        """Return the width and height that a panel may have, and the font of its title."""
+        rows = -(-count // columns)
+        width = (self.area.width - (columns - 1) * gap) / columns
+        font = self._title_font(width)
+        return width, (self.area.height - (rows - 1) * gap) / rows - lines * font, font
 
     def _title_font(self, room: float) -> float:
         least = max(NARROWEST_TITLE * self.unit, LEAST_FONT / DETAILS_SIZE)
@@ -135,6 +156,8 @@ class Part:
 
     def panel_title(self, slot: Slot, place: Place) -> None:
         """Write a layer's name above its panel, and below it as much of the details as fits."""
+        if not slot.font:
+            return
         self._name(slot, place.name, colour=colours.INK)
         size, parts = DETAILS_SIZE * slot.font, place.details
         while len(parts) > 1 and self.canvas.width_of("  ".join(parts), size=size) > slot.room:
@@ -143,6 +166,8 @@ class Part:
 
     def absent(self, slot: Slot, name: str, *, lacks: str) -> None:
         """Keep the place of a layer that has nothing to show, and say what it lacks."""
+        if not slot.font:
+            return
         self._name(slot, name, colour=colours.MUTED)
         self._details(slot, f"no {lacks}")
 
