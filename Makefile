@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 SYSTEM_NEEDS := pvpython:paraview paraview:paraview Xvfb:xvfb xdotool:xdotool libEGL.so.1:libegl1 \
                 libGL.so.1:libgl1 swrast_dri.so:libgl1-mesa-dri
 
-.PHONY: setup system demo test test-paraviews lint format
+.PHONY: setup system demo test test-paraviews lint format pictures
 
 setup: system $(VENV)/.ready
 
@@ -42,6 +42,9 @@ system:
 	  echo "(on other systems, the packages of the same purpose), then this command again."; \
 	  exit 1; \
 	fi
+
+pictures: setup
+	@$(BIN)/python -m tests.gui.pictures
 
 demo: setup
 	@$(BIN)/python examples/demo.py

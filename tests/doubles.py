@@ -39,7 +39,8 @@ def virtual_display(*, size=(1280, 960)):
     """A screen that nobody sees: yields its name, for DISPLAY."""
     read, write = os.pipe()
     screen = f"{size[0]}x{size[1]}x24"
-    command = ["Xvfb", "-displayfd", str(write), "-screen", "0", screen, "+extension", "GLX"]
+    # Without -noreset it begins anew when its only client ends, and one that comes then is refused.
+    command = ["Xvfb", "-displayfd", str(write), "-noreset", "-screen", "0", screen]
     with subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL) as server:
         os.close(write)
         try:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from tensorview.client.paraview import INSTALL_HINT, find_paraview
 from tensorview.client.window.macros import install_macro, write_macros
+from tensorview.client.window.toolbars import first_layout
 from tensorview.errors import ParaViewError
 from tensorview.run import Run
 from tensorview.settings import check_port
@@ -31,11 +32,12 @@ DISPLAY_SECONDS = 5.0
 LAST_WORDS = 3
 
 # Written once: what a person changes later in this ParaView is kept.
-FIRST_SETTINGS = """[General]
+FIRST_SETTINGS = f"""[General]
 GeneralSettings.ShowWelcomeDialog=0
 OutputMessages.AlwaysOpenForNewMessages=false
 
 [MainWindow]
+Layout={first_layout()}
 Size=@Size(1600 960)
 """
 FIRST_USER_SETTINGS = """{

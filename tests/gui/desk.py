@@ -12,12 +12,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageGrab
 
+from tensorview.worker.pictures.colours import GROUPS
 from tests.doubles import virtual_display, wait_until
 
 PAGE = (254, 254, 254)
 MAIN_WINDOW = "ParaView"
 MACROS_MENU = (470, 10)
-APPLY = (48, 494)
+APPLY = (48, 460)
+ACTIVATIONS_TAB = (735, 189)
+ALL_FOUR = dict.fromkeys(("weights", "trajectory", "distribution", "maps"), True)
 ASK_MACRO = "zz_ask"
 ASK = """
 import os
@@ -43,10 +46,12 @@ class Desk:
     Args:
         folder: for ParaView's settings and our notes.
         arguments: of the command.
+        answers: whether `ask` is used; it needs a button of its own.
     """
 
-    def __init__(self, folder, *arguments):
+    def __init__(self, folder, *arguments, answers=True):
         self.folder = folder
+        self._answers = answers
         self.arguments = [str(argument) for argument in arguments]
         self._stack = contextlib.ExitStack()
         self._question, self._answer = folder / "question.py", folder / "answer.json"
@@ -54,8 +59,9 @@ class Desk:
     def __enter__(self):
         self._macros = self.folder / "config" / "tensorview" / "ParaView" / "Macros"
         self._macros.mkdir(parents=True)
-        text = ASK.format(question=str(self._question), answer=str(self._answer))
-        (self._macros / f"{ASK_MACRO}.py").write_text(text)
+        if self._answers:
+            text = ASK.format(question=str(self._question), answer=str(self._answer))
+            (self._macros / f"{ASK_MACRO}.py").write_text(text)
         display = self._stack.enter_context(virtual_display(size=(1600, 1000)))
         self.environment = {
             **os.environ,
@@ -208,3 +214,29 @@ def quarters(shot):
         area[half[0] :, : half[1]],
         area[half[0] :, half[1] :],
     )
+
+
+def share(area, *, red, green, blue):
+    """Share of pixels whose channels lie within the given ranges."""
+    within = [
+        (area[..., index] >= low) & (area[..., index] <= high)
+        for index, (low, high) in enumerate((red, green, blue))
+    ]
+    return float(np.logical_and.reduce(within).mean())
+
+
+def near(area, colour, *, by=12):
+    """Share of pixels near a colour given in [0, 1]."""
+    return float((np.abs(area - 255 * np.array(colour)) <= by).all(axis=2).mean())
+
+
+def is_coloured(shot):
+    """Say which of the four views of the overview hold the colours that they should."""
+    weights, trajectory, distribution, maps = quarters(shot)
+    return {
+        "weights": share(weights, red=(0, 130), green=(60, 180), blue=(150, 255)) > 0.01
+        and share(weights, red=(150, 255), green=(0, 140), blue=(0, 140)) > 0.01,
+        "trajectory": share(trajectory, red=(190, 240), green=(0, 130), blue=(90, 170)) > 0.0005,
+        "distribution": max(near(distribution, colour) for colour in GROUPS) > 0.002,
+        "maps": share(maps, red=(40, 140), green=(45, 150), blue=(60, 165)) > 0.005,
+    }

@@ -9,42 +9,14 @@ import pytest
 
 from tensorview.run import Run
 from tensorview.sockets import viewer_listens
-from tensorview.worker.pictures.colours import GROUPS
 from tests.doubles import free_port, open_live, wait_until
-from tests.gui.desk import Desk, quarters
+from tests.gui.desk import ALL_FOUR, Desk, is_coloured
 from tests.snapshots import make_layer, make_snapshot
 
 pytestmark = [pytest.mark.paraview, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-def share(area, *, red, green, blue):
-    """Share of pixels whose channels lie within the given ranges."""
-    within = [
-        (area[..., index] >= low) & (area[..., index] <= high)
-        for index, (low, high) in enumerate((red, green, blue))
-    ]
-    return float(np.logical_and.reduce(within).mean())
-
-
-def near(area, colour, *, by=12):
-    """Share of pixels near a colour given in [0, 1]."""
-    return float((np.abs(area - 255 * np.array(colour)) <= by).all(axis=2).mean())
-
-
-def is_coloured(shot):
-    """Say which of the four views of the overview hold the colours that they should."""
-    weights, trajectory, distribution, maps = quarters(shot)
-    return {
-        "weights": share(weights, red=(0, 130), green=(60, 180), blue=(150, 255)) > 0.01
-        and share(weights, red=(150, 255), green=(0, 140), blue=(0, 140)) > 0.01,
-        "trajectory": share(trajectory, red=(190, 240), green=(0, 130), blue=(90, 170)) > 0.0005,
-        "distribution": max(near(distribution, colour) for colour in GROUPS) > 0.002,
-        "maps": share(maps, red=(40, 140), green=(45, 150), blue=(60, 165)) > 0.005,
-    }
-
-
 FRAMES = 500 if os.environ.get("TENSORVIEW_LONG_TESTS") else 60
-ALL_FOUR = dict.fromkeys(("weights", "trajectory", "distribution", "maps"), True)
 
 
 @pytest.mark.parametrize("first", ["window", "training"])

@@ -9,8 +9,7 @@ import torch
 import tensorview
 from tensorview.run import Run
 from tests.doubles import free_port, wait_until
-from tests.gui.desk import Desk, quarters
-from tests.gui.test_live import ALL_FOUR, is_coloured
+from tests.gui.desk import ALL_FOUR, Desk, is_coloured, quarters
 
 pytestmark = [pytest.mark.paraview, pytest.mark.slow, pytest.mark.timeout(300)]
 

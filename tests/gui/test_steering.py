@@ -6,12 +6,10 @@ import pytest
 from tensorview.run import Run
 from tensorview.steering import Answers
 from tests.doubles import free_port, wait_until
-from tests.gui.desk import Desk
-from tests.gui.test_live import ALL_FOUR, is_coloured
+from tests.gui.desk import ACTIVATIONS_TAB, ALL_FOUR, Desk, is_coloured, page
 
 pytestmark = [pytest.mark.paraview, pytest.mark.slow, pytest.mark.timeout(300)]
 
-ACTIVATIONS_TAB = (725, 157)
 PINK = (230, 0, 120)
 """Roughly the colour of outlines around selected filters."""
 
@@ -90,5 +88,5 @@ def outlined(shot):
     """Whether each third of the page shows the outline of a selection."""
     return [
         bool((np.abs(third.astype(int) - PINK) <= 25).all(axis=2).sum() > 40)
-        for third in np.array_split(shot[200:925, 303:], 3, axis=1)
+        for third in np.array_split(shot[page(shot)], 3, axis=1)
     ]

@@ -31,6 +31,8 @@ TICK_MILLISECONDS = 50
 WORTH_RESTING_SECONDS = 0.005
 """Work below that is done at every tick; after longer work as long a rest follows, so that the
 window takes half of one core at most."""
+LONGEST_REST_SECONDS = 1.0
+"""A window that stands still for longer is taken to be hung."""
 
 
 class Window:
@@ -75,7 +77,8 @@ class Window:
             return
         self._guard(self._tick)
         worked = time.monotonic() - started
-        self._free_at = started + worked * (2 if worked > WORTH_RESTING_SECONDS else 1)
+        rest = min(worked, LONGEST_REST_SECONDS) if worked > WORTH_RESTING_SECONDS else 0.0
+        self._free_at = started + worked + rest
 
     def _guard(self, action: Callable[[], None]) -> None:
         self._free_at = math.inf  # rendering may call us again
