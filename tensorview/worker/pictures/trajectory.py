@@ -17,7 +17,7 @@ from tensorview.worker.pictures.content import (
     reading_order,
 )
 from tensorview.worker.pictures.legend import Bar, Key
-from tensorview.worker.pictures.scene import SUPERSAMPLING, Eye, box_corners
+from tensorview.worker.pictures.scene import SUPERSAMPLING, Eye, Rectangle, box_corners
 from tensorview.worker.pictures.ticks import label, ticks
 from tensorview.worker.views.trajectory import BOX_SHARE
 
@@ -98,7 +98,9 @@ def _draw_path(part: Part, slot: Slot, path: _Path, *, end: float) -> None:
     part.panel_title(slot, path.place)
     font = part.small_font(slot)
     labelled = slot.rectangle.width > LABELLED * font
-    rectangle = slot.rectangle.grown(-1.6 * font if labelled else 0)
+    left, right, bottom, top = slot.rectangle
+    room = font if labelled else 0.0  # for names of axes, at the left and below
+    rectangle = Rectangle(left + 1.6 * room, right - 0.4 * room, bottom + 1.2 * room, top)
     renderer, projection = part.scene.panel(
         rectangle, bounds=_grown(path.box), eye=EYE, background=colours.PAGE
     )
