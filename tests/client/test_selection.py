@@ -173,6 +173,8 @@ def test_users_may_delete_and_add_what_they_like():
     assert play("users") == {
         "extra view": True,
         "views": 4,
+        "stays hidden": 0,
+        "active": True,
         "left": {"weights": 1, "distribution": 1},
         "closed": 0,
         "named": ["correlation_atlas windows", "maps_atlas windows", "weights_atlas windows"],
