@@ -30,6 +30,7 @@ for package in ("tensorview", "tests"):
     load(package, sys.argv[1])
 
 from paraview.simple import (  # noqa: E402  # needs the above
+    CreateLayout,
     CreateRenderView,
     Delete,
     GetColorTransferFunction,
@@ -38,6 +39,8 @@ from paraview.simple import (  # noqa: E402  # needs the above
     GetSources,
     GetViews,
     SaveScreenshot,
+    Show,
+    Sphere,
     TrivialProducer,
 )
 from vtkmodules.vtkCommonDataModel import vtkMultiBlockDataSet, vtkPolyData  # noqa: E402
@@ -45,6 +48,7 @@ from vtkmodules.vtkCommonDataModel import vtkMultiBlockDataSet, vtkPolyData  # n
 from tensorview.client.window.charts import CHARTS, lines  # noqa: E402
 from tensorview.client.window.plugin import Chooser  # noqa: E402
 from tensorview.client.window.tabs import Tabs  # noqa: E402
+from tensorview.client.window.upkeep import is_open  # noqa: E402
 from tensorview.worker.frame import CHANNELS, POLYDATA_CHANNELS  # noqa: E402
 from tensorview.worker.views import make_frame  # noqa: E402
 from tests.snapshots import make_layer, make_snapshot  # noqa: E402
@@ -201,6 +205,19 @@ def user():
     return {" / ".join(key) if isinstance(key, tuple) else key: v for key, v in found.items()}
 
 
+def own():
+    """A ParaView in which the user shows something of their own already."""
+    mine = CreateRenderView()
+    CreateLayout("mine").AssignView(0, mine)
+    Show(Sphere(), mine)
+    theatre = Theatre()
+    return {
+        "is open": is_open(mine),
+        "views": len(GetViews()) - sum(map(len, theatre.tabs._displays.values())),
+        "layouts": sorted(name for name, _ in GetLayouts()),
+    }
+
+
 def late():
     """Sources that come one by one, and more layers than have room for titles."""
     theatre = Theatre(channels=("weights", "scalars"))
@@ -254,4 +271,6 @@ def late():
     return found
 
 
-sys.stdout.write("RESULT" + json.dumps({"pictures": pictures, "user": user, "late": late}[STORY]()))
+sys.stdout.write(
+    "RESULT" + json.dumps({"pictures": pictures, "user": user, "own": own, "late": late}[STORY]())
+)

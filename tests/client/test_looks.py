@@ -315,3 +315,14 @@ def test_charts_wait_for_the_second_capture(folder, pictures):
 
     assert (np.ptp(seen, axis=-1) > 40).sum() == 0
     assert pictures["first chart"] == ["Loss", "from the second capture on"]
+
+
+def test_views_of_the_users_own_stay(folder):
+    """The tabs take the place of empty views only; what shows something keeps its own layout."""
+    found = play("own", folder)
+
+    assert found["is open"]
+    assert found["views"] == 1
+    assert found["layouts"] == sorted(
+        ["Activations", "Health", "Overview", "Trajectory", "Weights", "mine"]
+    )

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 class Tabs:
     """All that is seen of the sources.
 
+    Empty views that were there before go; those that show something of the user's stay.
+
     Args:
         sources: by Catalyst channel; empty ones are filled later, and more may come.
     """
@@ -38,7 +40,13 @@ class Tabs:
     def __init__(self, sources: Mapping[str, Any]) -> None:
         upkeep = Upkeep()
         maps = ColourMaps(upkeep)
-        former_views, former_layouts = GetViews(), list(GetLayouts().values())
+        former_views = [view for view in GetViews() if _is_empty(view)]
+        of_user = [view for view in GetViews() if not _is_empty(view)]
+        former_layouts = [
+            layout
+            for layout in GetLayouts().values()
+            if all(layout.GetViewLocation(view) < 0 for view in of_user)
+        ]
         # All views first: ParaView lets each new one put some properties of the others back.
         made = {
             tab: [_new_view(title) for _, title in _titles(names)] for tab, names in TABS.items()
@@ -132,6 +140,11 @@ def _titles(names: tuple[str, ...]) -> list[tuple[str, str]]:
     if names == ("scalars",):
         return [("scalars", title) for title in CHARTS]
     return [(name, LOOKS[name].title) for name in names]
+
+
+def _is_empty(view: Any) -> bool:
+    """Say whether a view is as ParaView opens it: nothing was ever shown there."""
+    return not view.SMProxy.GetProperty("Representations").GetNumberOfProxies()
 
 
 def _new_view(title: str) -> Any:
