@@ -1,6 +1,7 @@
 """`tensorview view` refuses in one sentence, before anything opens."""
 
 import os
+import socket
 import subprocess
 import sys
 
@@ -139,6 +140,20 @@ def test_a_window_that_fails_leaves_its_last_words(tmp_path, display):
     assert result.stderr == (
         "tensorview: ParaView ended with exit code 3. Its last words: cannot open the window\n"
     )
+
+
+@pytest.mark.paraview
+@pytest.mark.timeout(120)
+def test_what_fails_inside_paraview_ends_it(tmp_path, display):
+    """It does not stay open with nothing in it: here the port is taken at the last moment."""
+    with socket.socket() as taken:
+        taken.bind(("", 0))  # without listening, so that nothing is noticed before
+        port = taken.getsockname()[1]
+        result = view("--port", port, DISPLAY=display, XDG_CONFIG_HOME=str(tmp_path / "config"))
+
+    assert result.returncode == 1
+    assert result.stderr.startswith("tensorview: ParaView ended with exit code 1. Its last words: ")
+    assert result.stderr.endswith(f"Cannot listen on port {port}: Address already in use.\n")
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What `tensorview view` gives to ParaView as its script: opens the window.
 
-ParaView opens a box of messages over any exception, so faults go to the log.
+ParaView would open a box of messages over an exception and stay there, empty. So faults go to the
+log, and ParaView ends: `tensorview view` then says what was the matter.
 """
 
 import importlib.util
@@ -26,7 +27,9 @@ def main() -> None:
 
         window.open_window(**options)
     except Exception:  # noqa: BLE001
-        Path(options["log_path"]).write_text(traceback.format_exc(), encoding="utf-8")
+        with Path(options["log_path"]).open("a", encoding="utf-8") as log:
+            log.write(traceback.format_exc())
+        os._exit(1)  # sys.exit is but another exception to ParaView
 
 
 main()
