@@ -172,6 +172,7 @@ class Watcher:
             self._controls,
             filters={layer.name: layer.out for layer in self._capturer.layers},
             optimizer=optimizer,
+            is_alone=capture.is_only_rank(),
             capture=lambda again: self._captures.take_on_request(self._step, again=again),
         )
         self._run: Run | None = None

@@ -5,7 +5,7 @@ The only part of tensorview, beside `tensorview.watch`, `tensorview.analysis` an
 """
 
 from tensorview.capture.capturer import Capturer, PendingCapture, Sketches
-from tensorview.capture.first_rank import is_first_rank
+from tensorview.capture.first_rank import is_first_rank, is_only_rank
 from tensorview.capture.layers import unwrap
 from tensorview.capture.result import CaptureResult, LayerCapture
 
@@ -16,5 +16,6 @@ __all__ = [
     "PendingCapture",
     "Sketches",
     "is_first_rank",
+    "is_only_rank",
     "unwrap",
 ]

@@ -1,4 +1,4 @@
-"""Which of the processes of a distributed training captures."""
+"""Which of the processes of a distributed training captures, and whether there are others."""
 
 from __future__ import annotations
 
@@ -12,3 +12,10 @@ def is_first_rank() -> bool:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank() == 0
     return os.environ.get("RANK", "0") == "0"
+
+
+def is_only_rank() -> bool:
+    """Whether no other process takes part in the training."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size() == 1
+    return os.environ.get("WORLD_SIZE", "1") == "1"

@@ -45,6 +45,7 @@ class Effects:
         controls: changed here, obeyed by the watcher.
         filters: by layer, how many it has.
         optimizer: whose learning rate can be set; held weakly.
+        is_alone: whether this process trains without others.
         capture: captures the present step and says so; True captures it again if it was.
     """
 
@@ -54,11 +55,13 @@ class Effects:
         *,
         filters: Mapping[str, int],
         optimizer: Any,
+        is_alone: bool,
         capture: Callable[[bool], str],
     ) -> None:
         self._controls = controls
         self._filters = filters
         self._optimizer = weakref.ref(optimizer) if optimizer is not None else None
+        self._is_alone = is_alone
         self._capture = capture
 
     def apply(self, command: str, arguments: dict[str, Any]) -> str:
@@ -118,6 +121,11 @@ class Effects:
 
     def learning_rate(self, *, value: float = 0.0, factor: float | None = None) -> str:
         """Set the learning rate of every parameter group, or multiply it."""
+        if not self._is_alone:
+            raise ConfigurationError(
+                "Cannot change the learning rate of a distributed training: the other processes "
+                "would keep theirs, and the models would drift apart."
+            )
         optimizer = self._optimizer() if self._optimizer is not None else None
         groups = [group for group in getattr(optimizer, "param_groups", ()) if "lr" in group]
         if not groups:

@@ -124,6 +124,21 @@ def test_without_an_optimizer_there_is_no_learning_rate(tmp_path):
     )
 
 
+def test_in_distributed_training_the_learning_rate_stays(tmp_path, monkeypatch):
+    """One process alone would step away from the others, whose gradients it shares."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with watched(tmp_path) as (watcher, run):
+        before = rates(watcher)
+        answer = ask(watcher, run, "learning_rate", factor=0.5)
+
+        assert answer.state == "refused"
+        assert answer.message == (
+            "Cannot change the learning rate of a distributed training: the other processes would "
+            "keep theirs, and the models would drift apart."
+        )
+        assert rates(watcher) == before
+
+
 REFUSED = [
     ("focus", {"layer": "conv3"}, "There is no watched layer 'conv3'. Did you mean 'conv2' or "),
     (
