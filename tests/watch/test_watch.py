@@ -323,7 +323,7 @@ def test_the_hook_between_captures_is_cheap(quiet):
             watcher._before_step()
             watcher._after_step()
         seconds = time.perf_counter() - started
-        watcher._captured_step = watcher._step
+        watcher._captures.last_step = watcher._step
 
     assert seconds / 1000 < 100e-6
 
