@@ -48,7 +48,8 @@ class Link:
             if manager.GetNumberOfProxies("coprocessing"):
                 self = cls.__new__(cls)
                 self._port = None  # the menu listens, not we
-                self._display = servermanager.ActiveConnection
+                self._display = connection
+                servermanager.SetActiveConnection(connection)  # not the training's
                 name = manager.GetProxyName("coprocessing", 0)
                 self._take(manager.GetProxy("coprocessing", name))
                 return self

@@ -89,6 +89,7 @@ class Window:
         self._free_at = 0.0
 
     def _tick(self) -> None:
+        picked = self.selection.changed()  # before the cells get other numbers
         new = self.feed.poll()
         self.steering.poll()
         if new:
@@ -97,7 +98,7 @@ class Window:
         if self.chooser.apply() or new or self.tabs.changed_tab():
             self._update()
             self._render()
-        elif self.selection.changed() or said:
+        elif picked or said:
             self.tabs.update()
             self._render()
 
