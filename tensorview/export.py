@@ -86,7 +86,7 @@ def export(
         folder = Path(out) if out is not None else run.path / made
         _make_folder(folder, option="--out")
         options = {"kind": kind, "run_dir": str(run.path), "step": chosen, "folder": str(folder)}
-        total = 1 if tab and png else len(VIEWS) + png
+        total = len(VIEWS) if kind == "csv" else 1 if tab else len(VIEWS) + 1
         count = _work(options | look, total=total, doing=doing)
         counted = made if count != 1 else made.removesuffix("s")
         sys.stdout.write(f"{count} {counted} of step {chosen} in {folder}\n")
