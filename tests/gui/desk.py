@@ -46,19 +46,22 @@ class Desk:
     Args:
         folder: for ParaView's settings and our notes.
         arguments: of the command.
+        command: that is run instead of ours; a ParaView of the user's own.
         answers: whether `ask` is used; it needs a button of its own.
     """
 
-    def __init__(self, folder, *arguments, answers=True):
+    def __init__(self, folder, *arguments, command=None, answers=True):
         self.folder = folder
+        self.config = folder / "config"
+        self._macros = self.config / ("." if command else "tensorview") / "ParaView" / "Macros"
+        self._command = command or [sys.executable, "-m", "tensorview", "view"]
         self._answers = answers
         self.arguments = [str(argument) for argument in arguments]
         self._stack = contextlib.ExitStack()
         self._question, self._answer = folder / "question.py", folder / "answer.json"
 
     def __enter__(self):
-        self._macros = self.folder / "config" / "tensorview" / "ParaView" / "Macros"
-        self._macros.mkdir(parents=True)
+        self._macros.mkdir(parents=True, exist_ok=True)
         if self._answers:
             text = ASK.format(question=str(self._question), answer=str(self._answer))
             (self._macros / f"{ASK_MACRO}.py").write_text(text)
@@ -66,12 +69,12 @@ class Desk:
         self.environment = {
             **os.environ,
             "DISPLAY": display,
-            "XDG_CONFIG_HOME": str(self.folder / "config"),
+            "XDG_CONFIG_HOME": str(self.config),
         }
         self._said = (self.folder / "said").open("wb")
         self._stack.callback(self._said.close)
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tensorview", "view", *self.arguments],
+            [*self._command, *self.arguments],
             env=self.environment,
             stdout=self._said,
             stderr=subprocess.STDOUT,

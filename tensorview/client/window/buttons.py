@@ -9,6 +9,8 @@ if TYPE_CHECKING:
 
 window: Window | None = None
 """Set once it is open."""
+is_opening = False
+"""Set while it is being made in a ParaView of the user's own."""
 
 
 def press(name: str) -> None:

@@ -217,6 +217,8 @@ def open_window(*, port: int, run_dir: str, log_path: str) -> None:
 
 def adopt() -> None:
     """Lay out the training that *Catalyst > Connect* has connected to; what the macro does."""
+    if buttons.is_opening:  # pressed again while ParaView makes the views
+        return
     link = Link.adopt()
     if link is None:
         print("No training is connected. Choose Catalyst > Connect, start it, then do this again.")
@@ -224,6 +226,10 @@ def adopt() -> None:
         buttons.window.feed.link = link
     else:
         log_path = Path(tempfile.mkdtemp(prefix="tensorview-")) / "window.log"
-        feed = LiveFeed(link, waiting="waiting for a first capture")
-        buttons.window = Window(feed, log_path=log_path)
-        buttons.window.start_clock()
+        buttons.is_opening = True
+        try:
+            feed = LiveFeed(link, waiting="waiting for a first capture")
+            buttons.window = Window(feed, log_path=log_path)
+            buttons.window.start_clock()
+        finally:
+            buttons.is_opening = False
