@@ -268,7 +268,8 @@ class Watcher:
         """
         self._effects.set_focus(layer)
         # The next step's training batch may have passed already.
-        self._controls.capture_at = self._step + (2 if self._capturer.takes_batches else 1)
+        with_batches = self.settings.activations == "batch"
+        self._controls.capture_at = self._step + (2 if with_batches else 1)
 
     @property
     def should_stop(self) -> bool:

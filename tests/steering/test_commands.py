@@ -305,6 +305,8 @@ def test_python_can_focus_too(tmp_path):
         watcher.focus(None)
         watcher.step()
         assert watcher.snapshot().focus == ""
+    watcher.focus("conv1")  # too late, which is no fault of the loop's
+    assert watcher.status().state == "closed"
 
 
 def test_with_batches_the_next_step_is_captured_whole(tmp_path):
