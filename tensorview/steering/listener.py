@@ -141,10 +141,13 @@ class Listener:
         """Stop listening and end a pause; from a signal handler or another thread, too."""
         if self._closed:
             return
-        self._go_on("the watcher is closed")
-        self._stop_listening("Training is watched no more.")
+        self._stop_listening("Training is watched no more.", go_on="the watcher is closed")
 
-    def _stop_listening(self, why: str) -> None:
+    def _stop_listening(self, why: str, *, go_on: str) -> None:
+        """Hear nothing any more; so nothing may pause either, since nobody could end that."""
+        self._go_on(go_on)
+        self._breakpoints.clear()
+        self._controls.break_at = 0
         self._closed = True
         self._look_at = math.inf
         self._tail.close()
@@ -176,7 +179,8 @@ class Listener:
         if self._tail.total > MAX_TOTAL_BYTES:
             why = f"{COMMANDS_FILE} is read no more: more than {MAX_TOTAL_BYTES} bytes have come."
             self._warn(why)
-            self._stop_listening(why)
+            self._stop_listening(why, go_on="commands are read no more")
+            return []
         return commands
 
     def _obey(self, command: Command) -> None:

@@ -317,6 +317,20 @@ def test_a_flood_is_read_in_shares_and_given_up_in_the_end(tmp_path, monkeypatch
     assert why in [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
 
 
+def test_who_hears_nothing_more_is_not_paused_either(tmp_path, monkeypatch):
+    """A breakpoint that nobody could end goes with the commands that came before it."""
+    monkeypatch.setattr("tensorview.steering.listener.MAX_TOTAL_BYTES", 5_000)
+    with watched(tmp_path) as (watcher, run):
+        at = watcher.status().step + 200
+        ask(watcher, run, "pause", step=at, seconds=60)
+        append(run, b"{nonsense}\n" * 1000)
+        step_until(watcher, lambda: messages(run, "closed"))
+        step_until(watcher, lambda: watcher.status().step > at)
+
+        assert messages(run, "paused") == []
+        assert len(messages(run, "closed")) == 1
+
+
 def test_one_look_reads_no_more_than_a_share(tmp_path):
     """However much has come, a step is not held up by it."""
     tail = Tail(tmp_path, "f", max_line_bytes=1000, from_end=False)
