@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from typing import Any
 
 from tensorview.errors import RunError
@@ -13,13 +14,20 @@ WAIT_SECONDS = 10.0
 SHOWN_ANSWERS = 10
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < math.inf:
+        raise ValueError(text)
+    return seconds
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Teach *parser* the commands; each sets ``command`` and the names of its ``arguments``."""
     parser.add_argument("run_dir", metavar="RUN", help="run directory of the training")
     waiting = argparse.ArgumentParser(add_help=False)
     waiting.add_argument(
         "--wait",
-        type=float,
+        type=_seconds,
         default=WAIT_SECONDS,
         metavar="SECONDS",
         help="for the answer (default: %(default)g)",

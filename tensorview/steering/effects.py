@@ -86,7 +86,8 @@ class Effects:
         if factor is not None:
             steps = max(1, round(self._controls.every * factor))
         self._controls.every = steps
-        return f"Every {steps} steps are captured from now on."
+        which = "Every step is" if steps == 1 else f"Every {steps} steps are"
+        return f"{which} captured from now on."
 
     def focus(self, *, layer: str | None) -> str:
         """Show *layer* alone, None for all, from a capture of the present step on."""
@@ -133,15 +134,14 @@ class Effects:
                 "There is no learning rate to change: watch() was given no optimizer that has one."
             )
         now = f"{value:g}" if factor is None else f"{factor:g} times what it was"
-        for group in groups:
-            rate = group["lr"]
-            if hasattr(rate, "fill_"):  # a tensor, which a captured CUDA graph may read
-                rate.detach().fill_(value) if factor is None else rate.detach().mul_(factor)
-                continue
-            new = float(value if factor is None else rate * factor)
-            if not math.isfinite(new):
-                raise ConfigurationError(f"The learning rate cannot be {new}.")
-            group["lr"] = new
+        rates = [float(value if factor is None else group["lr"] * factor) for group in groups]
+        if not all(map(math.isfinite, rates)):
+            raise ConfigurationError(f"The learning rate cannot be {max(rates)}.")
+        for group, rate in zip(groups, rates, strict=True):
+            if hasattr(group["lr"], "fill_"):  # a tensor, which a captured CUDA graph may read
+                group["lr"].detach().fill_(rate)
+            else:
+                group["lr"] = rate
         return f"The learning rate is {now}; a scheduler may overwrite it."
 
     def prune(self, *, layer: str, filters: Sequence[int] | None) -> str:

@@ -48,7 +48,8 @@ def test_every_changes_how_often_is_captured(tmp_path, arguments, every):
         while watcher.status().step < start + 50:
             watcher.step()
 
-        assert answer.message == f"Every {every} steps are captured from now on."
+        which = "Every step is" if every == 1 else f"Every {every} steps are"
+        assert answer.message == f"{which} captured from now on."
         assert watcher.status().every == every
         assert f"every {every} steps" in str(watcher.status())
     expected = [step for step in range(start + 1, start + 51) if step % every == 0]

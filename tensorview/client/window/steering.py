@@ -66,12 +66,18 @@ class Steering:
         self._run = run_dir, run_id
         if self._answers is not None:
             self._answers.close()
-        self._answers = Answers(run_dir) if _is_here(run_dir, run_id) else None
+        self._answers = None
         self._sent.clear()
         self._pause = ""
-        for answer in self._read():
-            self._follow_pause(answer)
+        self._look()
         self._tell("")
+
+    def _look(self) -> None:
+        """Follow the answers in the run directory, as soon as it can be seen from here."""
+        if self._answers is None and _is_here(*self._run):
+            self._answers = Answers(self._run[0])
+            for answer in self._read():
+                self._follow_pause(answer)
 
     def press(self, name: str) -> None:
         """Do what a button is for; raises nothing.
@@ -95,6 +101,10 @@ class Steering:
             self._sent.pop(answer.id, None)
             by = "" if answer.origin == ORIGIN else f"{answer.origin}: "
             self._tell("" if answer.message == self._pause else by + answer.message)
+        training = self._answers.training if self._answers is not None else None
+        if self._pause and (training is None or training.is_gone):
+            self._pause = ""
+            self._tell("The training has ended.")
         late = [sent for sent, when in self._sent.items() if time.monotonic() > when]
         for sent in late:
             del self._sent[sent]
@@ -107,6 +117,7 @@ class Steering:
             raise RunError(
                 "There is nothing to steer: no training has come, or it has no run directory."
             )
+        self._look()
         if self._answers is None:
             lines = "\n".join(ctl_line(run_dir, *command) for command in commands)
             raise RunError(f"The run directory is not on this machine. Where it is, type:\n{lines}")

@@ -75,10 +75,12 @@ class Window:
         started = time.monotonic()
         if started < self._free_at:
             return
+        used = time.process_time()  # of all threads: ParaView may draw with several
         self._guard(self._tick)
-        worked = time.monotonic() - started
+        ended = time.monotonic()
+        worked = max(ended - started, time.process_time() - used)
         rest = min(worked, LONGEST_REST_SECONDS) if worked > WORTH_RESTING_SECONDS else 0.0
-        self._free_at = started + worked + rest
+        self._free_at = ended + rest
 
     def _guard(self, action: Callable[[], None]) -> None:
         self._free_at = math.inf  # rendering may call us again
