@@ -156,5 +156,6 @@ def test_demo(tmp_path):
         "trajectory.png",
         "weights.png",
     ]
-    assert "of step 360" in printed
+    # Of the last frame that came: on a busy machine that is not the last one of the training.
+    assert int(printed.split("7 pictures of step ")[1].split()[0]) in (1, *range(20, 361, 20))
     assert f"tensorview view {run}\n" in printed
