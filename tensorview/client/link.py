@@ -87,9 +87,6 @@ class Link:
         """Return the datasets of a new capture by channel, None if no new one has come.
 
         They are ParaView's own until the next call: copy what is to stay.
-
-        Raises:
-            ParaViewError: between two trainings the port was taken; the next call tries again.
         """
         _process_events()
         if self._updated and self._extracts:
@@ -97,7 +94,6 @@ class Link:
             return self._new_frame()  # also the last one before the end of a run
         if self._closed and self._port is not None:
             self._disconnect()
-            refuse_taken(self._port)  # somebody else may have been quicker
             self._listen()
         elif not self._extracts and not self._closed:
             self._ask_for_channels()
@@ -127,7 +123,7 @@ class Link:
         return datasets
 
     def _disconnect(self) -> None:
-        manager = self._link.GetInsituProxyManager() if self._link is not None else None
+        manager = self._link.GetInsituProxyManager()
         self._link = None
         if manager is not None:
             session = vtkProcessModule.GetProcessModule().GetSessionID(manager.GetSession())
