@@ -74,7 +74,15 @@ class LiveFeed:
         # ParaView would name the source by it, as the filter behind it is named.
         for part in (copy, *leaves(copy)):
             part.GetFieldData().RemoveArray(CHANNEL_ARRAY)
-        source = self.sources[channel]
-        source.GetClientSideObject().SetOutput(copy)
-        source.SMProxy.MarkModified(source.SMProxy)
-        source.UpdatePipeline()
+        give(self.sources[channel], copy)
+
+
+def give(source: Any, dataset: vtkDataObject) -> None:
+    """Let a `TrivialProducer` hold a dataset.
+
+    Its proxy's own update would sum up every array for ParaView's panels, each time.
+    """
+    producer = source.GetClientSideObject()
+    producer.SetOutput(dataset)
+    source.SMProxy.MarkModified(source.SMProxy)
+    producer.Update()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from tensorview.worker.datasets import arrays
-from tensorview.worker.pictures.content import Place, places
+from tensorview.worker.pictures.content import Header, Place, places
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -77,5 +77,4 @@ def header(notes: Notes) -> str:
     """Return what stands behind a view's name, empty as long as there are no data."""
     if not notes.run:
         return ""
-    loss = f"   loss {notes.loss:.4g}" if math.isfinite(notes.loss) else ""
-    return f"{notes.run}   step {notes.step:,}{loss}"
+    return f"{notes.run}   {Header(notes.run, notes.step, notes.loss).progress}"

@@ -9,7 +9,9 @@ from paraview.simple import GetActiveSource, SetActiveSource, Show, TrivialProdu
 from vtkmodules.vtkCommonDataModel import vtkPolyData
 
 from tensorview.client.window.filters import extents, owners
+from tensorview.client.window.live import give
 from tensorview.client.window.notes import leaves
+from tensorview.worker.datasets import arrays
 from tensorview.worker.pictures.colours import PAGE
 from tensorview.worker.pictures.content import tiles
 from tensorview.worker.views.datasets import equal_cells, polydata, strings
@@ -39,7 +41,7 @@ class Target:
         SetActiveSource(active)
         self._key: Any = None
         self._views: set[str] = set()
-        self._put(vtkPolyData())
+        give(self.source, vtkPolyData())
 
     def follow(self, channel_source: Any) -> None:
         """Put the rectangles where the filters of the channel are now."""
@@ -49,7 +51,7 @@ class Target:
         layer = [names.index(name) for part in parts for name in part[0]]
         numbers = np.concatenate([np.empty(0, np.int32), *(part[1] for part in parts)])
         boxes = np.concatenate([np.empty((0, 4)), *(part[2] for part in parts)])
-        key = names, layer, numbers.tolist(), boxes.tolist()
+        key = names, layer, numbers.tobytes(), boxes.tobytes()
         if key == self._key:
             return
         self._key = key
@@ -61,7 +63,7 @@ class Target:
             cell_data={"layer": np.array(layer, np.int32), "filter": numbers},
         )
         shape.GetFieldData().AddArray(strings("layers", names))
-        self._put(shape)
+        give(self.source, shape)
 
     def show(self, view: Any) -> None:
         """Show them in a view, once: what the user does with them there is not undone."""
@@ -76,21 +78,20 @@ class Target:
         shown.Ambient, shown.Diffuse = 1.0, 0.0
         shown.SelectionVisibility = 0
 
-    def _put(self, shape: vtkPolyData) -> None:
-        self.source.GetClientSideObject().SetOutput(shape)
-        self.source.SMProxy.MarkModified(self.source.SMProxy)
-        self.source.UpdatePipeline()
-
 
 def _rectangles(part: Any) -> tuple[list[str], NDArray[Any], NDArray[Any]] | None:
     """Return layer, number and rectangle of every filter in a dataset, None for none."""
+    if part.IsA("vtkImageData"):
+        # Its tiles say so; its pixels, perhaps a million, need not be asked.
+        notes = arrays(part.GetFieldData())
+        if "tiles" not in notes:
+            return None
+        drawn = tiles(part)
+        numbers = drawn.filters.astype(np.int32)
+        return [str(notes["layers"][0])] * len(numbers), numbers, drawn.boxes()
     found = owners(part)
     if found is None:
         return None
-    if part.IsA("vtkImageData"):
-        drawn = tiles(part)
-        numbers = drawn.filters.astype(np.int32)
-        return found.layers[:1] * len(numbers), numbers, drawn.boxes()
     filters = found.touched(np.ones(part.GetNumberOfCells(), bool))
     names = [layer for layer, numbers in filters.items() for _ in numbers]
     each = np.array([number for numbers in filters.values() for number in numbers], np.int32)

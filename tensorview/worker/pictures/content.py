@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -34,6 +35,12 @@ class Header(NamedTuple):
     run: str
     step: int
     loss: float
+
+    @property
+    def progress(self) -> str:
+        """How far the run is, for a title: ``step 1,280   loss 0.03063``."""
+        loss = f"   loss {self.loss:.4g}" if math.isfinite(self.loss) else ""
+        return f"step {self.step:,}{loss}"
 
 
 class Place(NamedTuple):

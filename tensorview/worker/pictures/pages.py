@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 from tensorview.worker.frame import POLYDATA_CHANNELS
@@ -121,11 +120,10 @@ def _add_header(scene: Scene, title: str, said: Header, *, unit: float) -> None:
     used = canvas.width_of(title, size=26 * unit, bold=True) + 16 * unit
     run = canvas.fit(said.run, width=width - 2 * margin - used, size=22 * unit)
     canvas.text(margin + used, line, run, size=22 * unit, colour=colours.MUTED)
-    loss = f"   loss {said.loss:.4g}" if math.isfinite(said.loss) else ""
     canvas.text(
         margin,
         line - 13 * unit,
-        f"step {said.step:,}{loss}",
+        said.progress,
         size=16 * unit,
         colour=colours.MUTED,
         vertical="top",
