@@ -17,6 +17,7 @@ from tensorview.errors import (
     CaptureError,
     ConfigurationError,
     ParaViewError,
+    PruningError,
     RunError,
     SnapshotError,
     TensorviewError,
@@ -25,14 +26,22 @@ from tensorview.errors import (
 from tensorview.status import SinkStatus, Status
 
 if TYPE_CHECKING:
-    from tensorview.watcher import Watcher, watch
+    from tensorview.analysis.health import Flag
+    from tensorview.api import watch
+    from tensorview.pruning.plan import Plan
+    from tensorview.pruning.policy import PrunePolicy
+    from tensorview.watcher import Watcher
 
 __version__ = "0.1.0.dev0"
 
 __all__ = [
     "CaptureError",
     "ConfigurationError",
+    "Flag",
     "ParaViewError",
+    "Plan",
+    "PrunePolicy",
+    "PruningError",
     "RunError",
     "SinkStatus",
     "SnapshotError",
@@ -43,13 +52,18 @@ __all__ = [
     "watch",
 ]
 
-_FROM_WATCH = ("Watcher", "watch")
+_LAZY = {
+    "Flag": "tensorview.analysis.health",
+    "Plan": "tensorview.pruning.plan",
+    "PrunePolicy": "tensorview.pruning.policy",
+    "Watcher": "tensorview.watcher",
+    "watch": "tensorview.api",
+}
 
 
 def __getattr__(name: str) -> object:
-    """Load `watch`, and torch with it, when it is first asked for."""
-    if name in _FROM_WATCH:
-        module = importlib.import_module("tensorview.watcher")
-        globals().update({item: getattr(module, item) for item in _FROM_WATCH})
+    """Load what needs torch or numpy when it is first asked for."""
+    if name in _LAZY:
+        globals()[name] = getattr(importlib.import_module(_LAZY[name]), name)
         return globals()[name]
     raise AttributeError(f"module 'tensorview' has no attribute {name!r}")

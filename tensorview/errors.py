@@ -13,6 +13,10 @@ class CaptureError(TensorviewError):
     """A layer or a probe cannot be captured."""
 
 
+class PruningError(TensorviewError):
+    """Filters cannot be removed as asked; nothing was changed."""
+
+
 class SnapshotError(TensorviewError):
     """Bytes that should hold a snapshot do not."""
 

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensorview.errors import ConfigurationError
+from tensorview.pruning.policy import PrunePolicy
 from tensorview.snapshot import VIEWS
 from tensorview.steering.commands import PERMISSIONS, near_matches
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
+
+    from tensorview.analysis.health import Flag
 
 DEFAULT_PORT = 22222
 FORMATS = ("vtp", "csv")
@@ -58,6 +61,9 @@ class Settings:
     correlation: str
     name: str
     allow: tuple[str, ...]
+    evaluate: Callable[[Any], float] | None
+    prune: PrunePolicy | None
+    on_flag: Callable[[Flag], object] | None
     strict: bool
 
 
@@ -81,6 +87,9 @@ def check_settings(  # one argument a keyword of watch
     correlation: str,
     name: str,
     allow: Collection[str],
+    evaluate: Any,
+    prune: Any,
+    on_flag: Any,
     strict: bool,
 ) -> Settings:
     """Return the validated settings.
@@ -131,6 +140,9 @@ def check_settings(  # one argument a keyword of watch
         correlation=_one_of("correlation", correlation, ("position", "batch_sum")),
         name=name,
         allow=_allowed(allow),
+        evaluate=_function("evaluate", evaluate, "of the model that returns a number"),
+        prune=_policy(prune, evaluate),
+        on_flag=_function("on_flag", on_flag, "of a flag"),
         strict=bool(strict),
     )
 
@@ -255,6 +267,27 @@ def _path(keyword: str, value: Any) -> Path:
     if path is None or "\0" in str(path):
         raise ConfigurationError(f"{keyword}={value!r} cannot be used: expected a path.")
     return path
+
+
+def _function(keyword: str, value: Any, kind: str) -> Any:
+    if value is not None and not callable(value):
+        raise ConfigurationError(f"{keyword}={value!r} cannot be used: expected a function {kind}.")
+    return value
+
+
+def _policy(prune: Any, evaluate: Any) -> PrunePolicy | None:
+    if prune is None:
+        return None
+    if not isinstance(prune, PrunePolicy):
+        raise ConfigurationError(
+            f"prune={type(prune).__name__} cannot be used: expected a tensorview.PrunePolicy."
+        )
+    if evaluate is None:
+        raise ConfigurationError(
+            "prune= needs evaluate=: a function model -> float, lower is better, that measures "
+            "what each removal costs, for example the loss on 1,000 training images."
+        )
+    return prune
 
 
 def _script(pipeline: Any) -> Path | None:

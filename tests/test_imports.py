@@ -11,7 +11,8 @@ PACKAGE = Path(__file__).parents[1] / "tensorview"
 
 # Library -> the places of the package that may import it, as paths from its root.
 ROOMS = {
-    "torch": ("watcher.py", "capture/", "analysis/"),
+    "torch": ("api.py", "watcher.py", "capture/", "analysis/", "pruning/"),
+    "torch_pruning": ("pruning/structure.py",),
     "scipy": ("analysis/",),
     "vtkmodules": ("worker/", "client/window/"),
     "vtk": (),
@@ -19,7 +20,10 @@ ROOMS = {
 }
 
 # What runs in a worker never sees what runs in the training, and the other way round.
-TRAINING = ("tensorview.watcher", "tensorview.capture", "tensorview.analysis", "tensorview.memory")
+TRAINING = (
+    *("tensorview.api", "tensorview.watcher", "tensorview.capture", "tensorview.analysis"),
+    *("tensorview.memory", "tensorview.pruning"),
+)
 WORKER = ("tensorview.worker",)
 
 

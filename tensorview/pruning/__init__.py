@@ -1,0 +1,1 @@
+"""Removing filters that do the same work: evidence, structure, merging, surgery."""
