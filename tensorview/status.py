@@ -37,6 +37,7 @@ class Status:
         last_fault: empty if there was none.
         cost: our share of the wall time since the first step, 0 to 1.
         run_dir: where files go, None for nowhere.
+        pruned: by layer that lost filters: how many it has, and had.
     """
 
     step: int
@@ -52,6 +53,7 @@ class Status:
     last_fault: str
     cost: float
     run_dir: Path | None
+    pruned: dict[str, tuple[int, int]]
 
     def __str__(self) -> str:
         """Lay it out for a person, a line each."""
@@ -73,6 +75,10 @@ class Status:
             lines.append(
                 f"{name}: {sink.state}, {sink.delivered} delivered, {sink.dropped} dropped{fault}"
             )
+        lines += [
+            f"pruned: {layer} has {now} of {first} filters"
+            for layer, (now, first) in self.pruned.items()
+        ]
         lines += [f"reduced: {sentence}" for sentence in self.reduced]
         if self.faults:
             lines.append(f"{self.faults} faults, the last: {self.last_fault}")

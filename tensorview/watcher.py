@@ -8,6 +8,7 @@ import logging
 import os
 import time
 import weakref
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tensorview import capture
@@ -17,14 +18,18 @@ from tensorview.captures import Captures
 from tensorview.guard import Guard
 from tensorview.memory import Memory
 from tensorview.outputs import Outputs, find_live, make_run
+from tensorview.pruning.pruner import Pruner
 from tensorview.status import Status
 from tensorview.steering.effects import Controls, Effects
 from tensorview.steering.listener import Listener
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor, nn
     from torch.optim import Optimizer
 
+    from tensorview.pruning.plan import Plan
     from tensorview.run import Run
     from tensorview.settings import Settings
     from tensorview.snapshot import Snapshot
@@ -59,12 +64,21 @@ class Watcher:
         self._captures = Captures(
             self._capturer, memory=self._memory, controls=self._controls, publish=self._publish
         )
+        self._pruner = Pruner(
+            weakref.ref(eager),
+            self._capturer,
+            filters=self._captures.filters,
+            settings=settings,
+            is_alone=capture.is_only_rank(),
+            shrunk=lambda step, kept: self._captures.shrink(step, kept=kept),
+        )
         self._effects = Effects(
             self._controls,
-            filters={layer.name: layer.out for layer in self._capturer.layers},
+            filters=self._captures.filters,
             optimizer=optimizer,
             is_alone=capture.is_only_rank(),
             capture=lambda again: self._captures.take_on_request(self._step, again=again),
+            prune=self._prune_on_request,
         )
         self._run: Run | None = None
         self._outputs: Outputs | None = None
@@ -99,6 +113,7 @@ class Watcher:
         if self.settings.formats:
             self._run = make_run(self.settings, description)
         if self._run is not None:
+            self._pruner.run_path = self._run.path
             self._listener = Listener(
                 self._run,
                 allow=self.settings.allow,
@@ -162,6 +177,62 @@ class Watcher:
         with_batches = self.settings.activations == "batch"
         self._controls.capture_at = self._step + (2 if with_batches else 1)
 
+    def redundant(
+        self,
+        layer: str | None = None,
+        *,
+        threshold: float | None = 0.9,
+        count: int | None = None,
+        filters: Sequence[int] | None = None,
+        mode: str = "merge",
+        probe: Any = None,
+    ) -> Plan:
+        """Say which filters do the same work, and what removing them would cost.
+
+        Nothing is changed. Dead filters are flagged, all but one of each group whose activations
+        correlate, and duplicates; each is measured dropped and merged, by *evaluate* of
+        `tensorview.watch`, else by how much the model's outputs on the probe change.
+
+        Args:
+            layer: name of one watched layer, None for all that can be pruned.
+            threshold: Pearson r from which two filters belong to one group, above 0, at most 1.
+                None: any filter may go, the least missed ones first; then give *count*.
+            count: at most so many of a layer go, the least missed of those flagged; None for all.
+            filters: of *layer*, exactly these go.
+            mode: ``"merge"``: what a removed filter did is taken over by all that stay, by least
+                squares over the probe, unless that is measured to be worse than to drop it.
+                ``"drop"``: its kernels are left out.
+            probe: what to judge by, as for `tensorview.watch`; None for the probe of that. Filters
+                are taken for dead on 256 samples or more.
+
+        Raises:
+            ConfigurationError: an argument that cannot be used.
+            PruningError: *layer* cannot be pruned, the probe or *evaluate* fails.
+        """
+        return self._pruner.redundant(
+            layer, threshold=threshold, count=count, filters=filters, mode=mode, probe=probe
+        )
+
+    def prune(self, plan: Plan) -> Plan:
+        """Remove the filters that *plan* names, in the midst of training.
+
+        Call it between an optimizer's ``step()`` and the next forward pass. Parameters stay the
+        objects that they are, and optimizers keep the state of what stays. A capture shows the
+        smaller model, and ``pruning.jsonl`` in the run directory gets a line a layer.
+
+        Args:
+            plan: of `redundant`. Where training has gone on since, what each filter's part is and
+                what its removal costs is measured anew; which filters go stays.
+
+        Returns:
+            The plan as it was done.
+
+        Raises:
+            PruningError: *plan* does not fit the model, or it trains in more than one process;
+                nothing was changed.
+        """
+        return self._pruner.prune(plan, step=self._step, origin="python")
+
     @property
     def should_stop(self) -> bool:
         """Whether a command asked for the end of the training; obeying is the user's loop's."""
@@ -200,6 +271,7 @@ class Watcher:
             last_fault=next(reversed(self._guard.faults), ""),
             cost=self._guard.seconds / wall if wall > 0.0 else 0.0,
             run_dir=self._run.path if self._run else None,
+            pruned=self._pruner.pruned,
         )
 
     def close(self) -> None:
@@ -219,6 +291,7 @@ class Watcher:
             self._reduced = self._capturer.reduced
             # They hold the model's parameters, which nobody may need any more.
             self._captures.let_go()
+            self._pruner.let_go()
             del self._capturer
             if self._outputs is not None:
                 self._guard.do(self._outputs.close, step=self._step)
@@ -257,6 +330,9 @@ class Watcher:
             self._listener.look(self._step, idle=self._idle)
             if self._closed:
                 return
+        if self.settings.prune is not None:
+            follow = partial(self._pruner.follow_policy, self._step)
+            self._guard.do(follow, step=self._step, what="pruning")
         if due and self._captures.last_step != self._step:
             self._guard.do(self._capture, step=self._step)
         if self._capturer.takes_batches and self._is_due(self._step + 1):
@@ -264,6 +340,16 @@ class Watcher:
 
     def _capture(self) -> None:
         self._captures.take(self._step)
+
+    def _prune_on_request(self, layer: str, filters: Sequence[int] | None) -> str:
+        plan = self._pruner.redundant(layer, filters=filters)
+        if not plan.removed:
+            return f"Nothing of {layer} is redundant."
+        done = self._pruner.prune(plan, step=self._step, origin="command")
+        return (
+            f"{layer} has {self._captures.filters[layer]} filters now; {done.measure} "
+            f"{done.before:.4g} -> {done.after:.4g}."
+        )
 
     def _idle(self) -> None:
         """While training is paused: show where it stands, and serve who looks at it."""

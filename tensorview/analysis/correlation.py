@@ -70,7 +70,7 @@ def accumulate(state: Moments | None, maps: Tensor) -> Moments:
         for row in range(0, samples, height):
             for column in range(0, positions, width):
                 block = maps[row : row + height, :, column : column + width]
-                state = _merge(state, _moments(block.transpose(0, 1), dtype, product_dtype))
+                state = merge(state, _moments(block.transpose(0, 1), dtype, product_dtype))
     if state is None:
         zeros = torch.zeros(channels, channels, dtype=torch.float64, device=maps.device)
         state = Moments(count=0, mean=zeros.sum(0), comoment=zeros)
@@ -151,7 +151,7 @@ def _moments(block: Tensor, dtype: torch.dtype, product_dtype: torch.dtype) -> M
     )
 
 
-def _merge(first: Moments | None, second: Moments) -> Moments:
+def merge(first: Moments | None, second: Moments) -> Moments:
     """Moments of both parts together.
 
     Source: Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample

@@ -155,6 +155,11 @@ class Capturer:
             self._measurement.focus(layer)
 
     @property
+    def probe(self) -> Probe | None:
+        """The batch that activations are taken from, None while there is none."""
+        return self._probe
+
+    @property
     def takes_batches(self) -> bool:
         """Whether activations come from the training's batches."""
         return self._settings.activations == "batch"

@@ -77,7 +77,7 @@ def take_probe(
     Raises:
         CaptureError: no tensor with at least one sample among the arguments.
     """
-    tensors = [tensor for tensor in _tensors((args, dict(kwargs))) if tensor.ndim > 0]
+    tensors = [tensor for tensor in tensors_in((args, dict(kwargs))) if tensor.ndim > 0]
     if not tensors or len(tensors[0]) == 0:
         raise CaptureError(
             "The probe holds no tensor with samples: pass probe= a tensor, a tuple of arguments or "
@@ -153,8 +153,8 @@ def _moved(probe: Probe, model: nn.Module) -> Probe:
     )
 
 
-def run_probe(model: nn.Module, probe: Probe, *, start: int = 0, stop: int | None = None) -> None:
-    """Call the model with samples *start* to *stop*; inside `probing`.
+def run_probe(model: nn.Module, probe: Probe, *, start: int = 0, stop: int | None = None) -> Any:
+    """Call the model with samples *start* to *stop*, and return its output; inside `probing`.
 
     Tensors are cloned, since a model may write into its input.
 
@@ -175,7 +175,7 @@ def run_probe(model: nn.Module, probe: Probe, *, start: int = 0, stop: int | Non
             # Casts cached without gradients would be found by the training.
             cache_enabled=False,
         ):
-            model(*args, **kwargs)
+            return model(*args, **kwargs)
     except Exception as error:
         if isinstance(error, CaptureError) or is_out_of_memory(error):
             raise
@@ -268,15 +268,16 @@ def _eagerly() -> contextlib.AbstractContextManager[object]:
     return contextlib.nullcontext()
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
+def tensors_in(value: Any) -> Iterator[Tensor]:
+    """Find the tensors in nested tuples, lists and dicts, in order."""
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict):
         for item in value.values():
-            yield from _tensors(item)
+            yield from tensors_in(item)
     elif isinstance(value, (tuple, list)):
         for item in value:
-            yield from _tensors(item)
+            yield from tensors_in(item)
 
 
 def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:

@@ -47,6 +47,7 @@ class Effects:
         optimizer: whose learning rate can be set; held weakly.
         is_alone: whether this process trains without others.
         capture: captures the present step and says so; True captures it again if it was.
+        prune: removes filters of a layer, those that are flagged for None, and says so.
     """
 
     def __init__(
@@ -57,12 +58,14 @@ class Effects:
         optimizer: Any,
         is_alone: bool,
         capture: Callable[[bool], str],
+        prune: Callable[[str, Sequence[int] | None], str],
     ) -> None:
         self._controls = controls
         self._filters = filters
         self._optimizer = weakref.ref(optimizer) if optimizer is not None else None
         self._is_alone = is_alone
         self._capture = capture
+        self._prune = prune
 
     def apply(self, command: str, arguments: dict[str, Any]) -> str:
         """Do what *command* says; pauses are the listener's.
@@ -145,11 +148,11 @@ class Effects:
         return f"The learning rate is {now}; a scheduler may overwrite it."
 
     def prune(self, *, layer: str, filters: Sequence[int] | None) -> str:
-        """Refuse: this version has no pruning."""
+        """Remove *filters* of *layer*, None for the flagged ones."""
         self._check_filters(layer, filters or ())
-        raise ConfigurationError(
-            f"Cannot prune {layer}: this version of tensorview does not prune."
-        )
+        answer = self._prune(layer, filters)
+        self._controls.selected.pop(layer, None)
+        return answer
 
     def _check_layer(self, layer: str) -> None:
         if layer not in self._filters:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tensorview.errors import ConfigurationError
+from tensorview.errors import ConfigurationError, PruningError
 from tensorview.run import RUN_FILE
 from tensorview.steering.commands import (
     ANSWERS_FILE,
@@ -197,7 +197,7 @@ class Listener:
         try:
             arguments = check_arguments(name, command.arguments)
             message = self._apply(command, arguments)
-        except ConfigurationError as error:
+        except (ConfigurationError, PruningError) as error:
             self._answer(command, "refused", str(error))
         except Exception as error:
             self._answer(command, "failed", f"{type(error).__name__}: {error}")

@@ -1,0 +1,277 @@
+"""Judging one layer: which filters do the same work, and what removing them would cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tensorview.analysis.groups import group
+from tensorview.capture.layers import filters_first, read_weight
+from tensorview.pruning.findings import Finding, Group, LayerPlan, Merge
+from tensorview.pruning.fit import explain, rank, unexplained
+from tensorview.pruning.readers import fold, observe, restored, silence
+from tensorview.pruning.surgery import checked_filters
+
+if TYPE_CHECKING:
+    import contextlib
+    from collections.abc import Collection, Sequence
+
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from tensorview.capture.layers import WatchedLayer
+    from tensorview.capture.probe import Probe
+    from tensorview.pruning.meter import Meter
+    from tensorview.pruning.readers import Observed, Reader
+    from tensorview.pruning.structure import Structure
+
+MIN_DEAD_SAMPLES = 256
+"""On fewer samples a filter may be silent by chance: some are on 100 images, and not on 1,000."""
+
+DUPLICATE_COSINE = 0.999
+"""Between two kernels, bias included where there is one, from which they are duplicates."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a user asks of a plan.
+
+    Attributes:
+        threshold: Pearson r from which filters form a group; None: any filter may go.
+        count: most filters of a layer that go, None for all that are flagged.
+        filters: those that are to go, None to choose.
+        mode: ``"merge"`` or ``"drop"``.
+    """
+
+    threshold: float | None
+    count: int | None
+    filters: tuple[int, ...] | None
+    mode: str
+
+
+def judge(
+    model: nn.Module,
+    layer: WatchedLayer,
+    *,
+    structure: Structure,
+    probe: Probe,
+    meter: Meter,
+    wanted: Wanted,
+    edits: contextlib.ExitStack,
+) -> LayerPlan:
+    """Plan one layer.
+
+    Args:
+        model: unwrapped. What it is left with has the planned filters silenced, until *edits*
+            puts all back, so that the next layer is judged as it would be then.
+        layer: of the model.
+        structure: of *layer*.
+        probe: to observe it on.
+        meter: begun with the model as it is now.
+        wanted: what to look for.
+        edits: undoes what is done to the model.
+
+    Raises:
+        PruningError: the probe or the user's function fails, or a value is not finite.
+    """
+    observed = observe(model, layer, structure=structure, probe=probe)
+    trial = _Trial(model, observed.readers, meter=meter)
+    flags = _Flags(layer, observed, threshold=wanted.threshold, trial=trial)
+    if wanted.filters is not None:
+        removed = checked_filters(structure, wanted.filters).tolist()
+        reason = "asked for"
+    else:
+        candidates = range(structure.filters) if wanted.threshold is None else flags.candidates
+        count = len(candidates) if wanted.count is None else wanted.count
+        removed = trial.rank(candidates, count)
+        reason = "least missed"
+    findings = tuple(
+        flags.describe(index, partner=flags.partner(index, removed=removed), reason=reason)
+        for index in sorted({*flags.reasons, *removed})
+    )
+    gone = np.array(sorted(removed), np.int64)
+    mode, dropped, merged, merges = wanted.mode, 0.0, 0.0, ()
+    if len(gone):
+        dropped, merged, merges = trial.costs(gone)
+        # A merge that is worse than the drop is not used.
+        mode = "merge" if wanted.mode == "merge" and merged <= dropped else "drop"
+        edits.enter_context(restored(model, observed.readers))
+        trial.do(gone, merges if mode == "merge" else ())
+    return LayerPlan(
+        structure=structure,
+        samples=observed.samples,
+        groups=flags.groups,
+        dead=flags.dead,
+        duplicates=flags.duplicates,
+        findings=findings,
+        removed=tuple(gone.tolist()),
+        mode=mode,
+        cost_dropped=dropped,
+        cost_merged=merged,
+        merges=merges if mode == "merge" else (),
+        note=flags.note,
+    )
+
+
+class _Trial:
+    """Removals of one layer's filters tried on the model, by silencing them where they are read."""
+
+    def __init__(self, model: nn.Module, readers: Sequence[Reader], *, meter: Meter) -> None:
+        self._model = model
+        self._readers = readers
+        self._meter = meter
+        self._filters = len(readers[0].gram)
+
+    def rank(self, candidates: Collection[int], count: int) -> list[int]:
+        return rank(
+            [reader.whole for reader in self._readers],
+            [reader.gram for reader in self._readers],
+            candidates=sorted(candidates),
+            count=min(count, len(candidates), self._filters - 1),
+        )
+
+    def fits(self, removed: NDArray[np.int64]) -> tuple[Merge, ...]:
+        kept = np.setdiff1d(np.arange(self._filters), removed)
+        return tuple(
+            Merge(
+                reader=reader.cut.module,
+                shift=reader.shift,
+                fit=explain(reader.halves, reader.whole, removed=removed, kept=kept),
+            )
+            for reader in self._readers
+        )
+
+    def unexplained(self, index: int) -> float:
+        """Share of a filter's variance that the others leave, where it is largest."""
+        removed = np.array([index])
+        kept = np.setdiff1d(np.arange(self._filters), removed)
+        return max(
+            float(unexplained(reader.whole, merge.fit, removed=removed, kept=kept)[0])
+            for reader, merge in zip(self._readers, self.fits(removed), strict=True)
+        )
+
+    def do(self, removed: NDArray[np.int64], merges: tuple[Merge, ...]) -> None:
+        """Merge, or drop without *merges*."""
+        kept = np.setdiff1d(np.arange(self._filters), removed)
+        if not merges:
+            for reader in self._readers:
+                silence(self._model, reader.cut, removed=removed)
+        for reader, merge in zip(self._readers, merges, strict=False):
+            fold(
+                self._model,
+                reader.cut,
+                shift=merge.shift,
+                fit=merge.fit,
+                removed=removed,
+                kept=kept,
+            )
+
+    def costs(self, removed: NDArray[np.int64]) -> tuple[float, float, tuple[Merge, ...]]:
+        """Measure dropping and merging; the model is afterwards what it was."""
+        merges = self.fits(removed)
+        costs = []
+        for way in ((), merges):
+            with restored(self._model, self._readers):
+                self.do(removed, way)
+                costs.append(self._meter.cost())
+        return costs[0], costs[1], merges
+
+
+class _Flags:
+    """Which filters of a layer look as if they could go, and why.
+
+    Attributes:
+        candidates: filters that may go: the dead ones, and all of a group but the kept one.
+        reasons: by filter, of all that were flagged.
+    """
+
+    def __init__(
+        self, layer: WatchedLayer, observed: Observed, *, threshold: float | None, trial: _Trial
+    ) -> None:
+        self._pcc = np.nan_to_num(observed.pcc, nan=0.0)
+        self._cosines = _cosines(layer)
+        self._trial = trial
+        self.dead = tuple(np.flatnonzero(observed.dead).tolist())
+        self.duplicates = self._find_duplicates(observed.dead)
+        self.groups: tuple[Group, ...] = ()
+        self.note = ""
+        self.reasons: dict[int, str] = dict.fromkeys(self.dead, "dead")
+        self.candidates: set[int] = set()
+        if observed.samples >= MIN_DEAD_SAMPLES:
+            self.candidates.update(self.dead)
+        elif self.dead:
+            self.note = (
+                f"dead filters stay: on {observed.samples} samples they may be silent by chance; "
+                f"give a probe of {MIN_DEAD_SAMPLES} or more"
+            )
+        if threshold is not None:
+            self._add_groups(observed, threshold)
+        for first, second, _ in self.duplicates:
+            self.reasons.setdefault(second, "duplicate")
+            if threshold is not None and abs(self._pcc[first, second]) >= threshold:
+                self.candidates.add(second)
+
+    def _find_duplicates(self, dead: NDArray[np.bool_]) -> tuple[tuple[int, int, float], ...]:
+        above = np.triu(np.abs(self._cosines) >= DUPLICATE_COSINE, 1)
+        above[dead] = above[:, dead] = False
+        return tuple(
+            (int(first), int(second), float(self._cosines[first, second]))
+            for first, second in zip(*np.nonzero(above), strict=True)
+        )
+
+    def _add_groups(self, observed: Observed, threshold: float) -> None:
+        labels = group(observed.pcc, observed.dead, threshold=threshold)
+        found = []
+        for label in range(labels.max(initial=-1) + 1):
+            members = np.flatnonzero(labels == label).tolist()
+            going = self._trial.rank(members, len(members) - 1)
+            (kept,) = set(members) - set(going)
+            self.reasons.update(dict.fromkeys(going, "group"))
+            self.candidates.update(going)
+            share = self._trial.unexplained(kept)
+            found.append(
+                Group(
+                    members=tuple(members),
+                    r=tuple(map(tuple, observed.pcc[np.ix_(members, members)].tolist())),
+                    kept=kept,
+                    why=f"most missed of them, {share:.1%} of it is explained by no other filter",
+                )
+            )
+        self.groups = tuple(found)
+
+    def partner(self, index: int, *, removed: Collection[int]) -> int:
+        """The filter that stays and resembles *index* most, -1 for a dead one."""
+        for each in self.groups:
+            if index in each.members and each.kept not in removed:
+                return each.kept
+        likeness = np.abs(self._pcc[index])
+        likeness[[index, *removed]] = -1.0
+        best = int(likeness.argmax())
+        return best if likeness[best] > 0 else -1
+
+    def describe(self, index: int, *, partner: int, reason: str) -> Finding:
+        dropped, merged, _ = self._trial.costs(np.array([index]))
+        alone = partner < 0
+        return Finding(
+            filter=index,
+            reason=self.reasons.get(index, reason),
+            partner=partner,
+            r=np.nan if alone else float(self._pcc[index, partner]),
+            cosine=np.nan if alone else float(self._cosines[index, partner]),
+            unexplained=self._trial.unexplained(index),
+            cost_dropped=dropped,
+            cost_merged=merged,
+        )
+
+
+def _cosines(layer: WatchedLayer) -> NDArray[np.float64]:
+    """Cosines between the filters' kernels with their biases, shape ``(F, F)``; 0 for zero ones."""
+    kernels = filters_first(read_weight(layer), layer).flatten(1).double().cpu().numpy()
+    bias = getattr(layer.module, "bias", None)
+    if bias is not None:
+        kernels = np.hstack([kernels, bias.detach().double().cpu().numpy()[:, None]])
+    lengths = np.linalg.norm(kernels, axis=1, keepdims=True)
+    unit = np.divide(kernels, lengths, out=np.zeros_like(kernels), where=lengths > 0)
+    return np.asarray(unit @ unit.T)

@@ -1,0 +1,197 @@
+"""Writing filters as combinations of others: ranking, and least squares from second moments.
+
+What a module reads of a layer's F filters is one variable a filter, seen at every sample and
+position. With the mean and the covariance of these variables, and the Gram matrix of the kernels
+that read them, everything here is linear algebra on F x F matrices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg import cho_factor, cho_solve
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+RIDGES = (1e-8, 1e-4, 1e-2, 1.0)
+"""Tried on filters scaled to unit variance. The first is for numbers alone; the others matter where
+the probe has few more values than there are filters."""
+
+_WORTH = 0.99
+"""A stronger ridge must explain better by a hundredth."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Seen:
+    """What one module reads of a layer's filters, over a probe or a part of it.
+
+    Attributes:
+        count: values of each filter.
+        mean: shape ``(F,)``, float64.
+        covariance: shape ``(F, F)``, float64.
+    """
+
+    count: int
+    mean: NDArray[np.float64]
+    covariance: NDArray[np.float64]
+
+    def about_zero(self) -> Seen:
+        """Return the same with second moments about zero: for a fit without a constant."""
+        return Seen(
+            count=self.count,
+            mean=np.zeros_like(self.mean),
+            covariance=self.covariance + np.outer(self.mean, self.mean),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Fit:
+    """Removed filters as combinations of kept ones.
+
+    Attributes:
+        coefficients: shape ``(R, K)``, float64.
+        constants: shape ``(R,)``, float64.
+    """
+
+    coefficients: NDArray[np.float64]
+    constants: NDArray[np.float64]
+
+
+def explain(
+    halves: Sequence[Seen], whole: Seen, *, removed: NDArray[np.int64], kept: NDArray[np.int64]
+) -> Fit:
+    """Fit removed filters by kept ones and a constant, by least squares.
+
+    A ridge is chosen by fitting on each half of the samples and scoring on the other, so that a
+    probe with few values does not make the fit follow its noise.
+
+    Args:
+        halves: what was seen in each half of the samples; empty for too few samples to halve.
+        whole: what was seen in all.
+        removed: shape ``(R,)``.
+        kept: shape ``(K,)``, at least one.
+    """
+    ridge = RIDGES[0]
+    if halves:
+        errors = [
+            sum(
+                float(_unexplained(other, _solve(half, removed, kept, ridge), removed, kept).sum())
+                for half, other in zip(halves, reversed(halves), strict=True)
+            )
+            for ridge in RIDGES
+        ]
+        for candidate, error in zip(RIDGES, errors, strict=True):
+            if error < _WORTH * errors[RIDGES.index(ridge)]:
+                ridge = candidate
+    return _solve(whole, removed, kept, ridge)
+
+
+def unexplained(
+    seen: Seen, fit: Fit, *, removed: NDArray[np.int64], kept: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Share of each removed filter's variance that *fit* leaves, shape ``(R,)``; 0 without any."""
+    variance = seen.covariance.diagonal()[removed]
+    left = _unexplained(seen, fit, removed, kept)
+    return np.divide(left, variance, out=np.zeros_like(left), where=variance > 0)
+
+
+def rank(
+    seen: Sequence[Seen],
+    grams: Sequence[NDArray[np.float64]],
+    *,
+    candidates: Sequence[int],
+    count: int,
+) -> list[int]:
+    """Choose *count* of the *candidates*, those that are least missed first.
+
+    A filter is missed by the variance that all others still there leave unexplained, times the
+    squared norm of the kernels that read it, summed over the modules that do. After each choice its
+    kernels are folded onto the others: the errors of successive choices add up, since what each
+    leaves unexplained correlates with nothing that stays.
+
+    Args:
+        seen: of each module that reads the layer.
+        grams: of each, shape ``(F, F)``: inner products of the kernels that read two filters.
+        candidates: filters that may go.
+        count: at most as many as there are candidates, and one less than there are filters.
+    """
+    states = [_Elimination(each, gram) for each, gram in zip(seen, grams, strict=True)]
+    left = sorted(candidates)
+    chosen = []
+    for _ in range(count):
+        missed = sum(state.missed() for state in states)
+        least = min(left, key=lambda index: float(missed[index]))
+        left.remove(least)
+        chosen.append(least)
+        for state in states:
+            state.remove(least)
+    return chosen
+
+
+class _Elimination:
+    """Filters that go one by one, as one reader sees them."""
+
+    def __init__(self, seen: Seen, gram: NDArray[np.float64]) -> None:
+        correlation, self._deviation = _standardised(seen.covariance)
+        np.fill_diagonal(correlation, 1.0 + RIDGES[0])
+        self._precision = np.linalg.inv(correlation)
+        self._gram = gram * np.outer(self._deviation, self._deviation)
+
+    def missed(self) -> NDArray[np.float64]:
+        return np.asarray(self._gram.diagonal() / self._precision.diagonal())
+
+    def remove(self, index: int) -> None:
+        row = self._precision[index].copy()
+        folded = -row / row[index]
+        folded[index] = 0.0
+        mine = self._gram[index].copy()
+        self._gram += np.outer(folded, mine) + np.outer(mine, folded)
+        self._gram += mine[index] * np.outer(folded, folded)
+        self._precision -= np.outer(row, row) / row[index]
+        # It is out of the others' reach, and they of its.
+        self._precision[index] = self._precision[:, index] = 0.0
+        self._precision[index, index] = 1.0
+        self._gram[index] = self._gram[:, index] = 0.0
+
+
+def _standardised(
+    covariance: NDArray[np.float64],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Scale to unit variance; a constant filter correlates with none. Also the deviations."""
+    deviation = np.sqrt(np.maximum(covariance.diagonal(), 0.0))
+    scale = np.where(deviation > 0, deviation, 1.0)
+    return covariance / np.outer(scale, scale), deviation
+
+
+def _solve(seen: Seen, removed: NDArray[np.int64], kept: NDArray[np.int64], ridge: float) -> Fit:
+    correlation, deviation = _standardised(seen.covariance)
+    inner = correlation[np.ix_(kept, kept)]
+    np.fill_diagonal(inner, 1.0 + ridge)
+    solved = cho_solve(cho_factor(inner), correlation[np.ix_(kept, removed)]).T
+    scale = np.where(deviation > 0, deviation, 1.0)
+    coefficients = solved * deviation[removed][:, None] / scale[kept]
+    return Fit(
+        coefficients=coefficients, constants=seen.mean[removed] - coefficients @ seen.mean[kept]
+    )
+
+
+def _unexplained(
+    seen: Seen, fit: Fit, removed: NDArray[np.int64], kept: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Mean squared error of *fit* where *seen* was, shape ``(R,)``."""
+    cross = seen.covariance[np.ix_(removed, kept)]
+    inner = seen.covariance[np.ix_(kept, kept)]
+    slope = fit.coefficients
+    shift = seen.mean[removed] - slope @ seen.mean[kept] - fit.constants
+    error = (
+        seen.covariance.diagonal()[removed]
+        - 2 * np.einsum("rk,rk->r", slope, cross)
+        + np.einsum("rk,kl,rl->r", slope, inner, slope)
+        + shift**2
+    )
+    return np.asarray(np.maximum(error, 0.0))
