@@ -153,10 +153,13 @@ def _moved(probe: Probe, model: nn.Module) -> Probe:
     )
 
 
-def run_probe(model: nn.Module, probe: Probe, *, start: int = 0, stop: int | None = None) -> None:
+def run_probe(model: nn.Module, probe: Probe, *, start: int = 0, stop: int | None = None) -> Any:
     """Call the model with samples *start* to *stop*; inside `probing`.
 
     Tensors are cloned, since a model may write into its input.
+
+    Returns:
+        What the model returned.
 
     Raises:
         CaptureError: the model cannot take the probe. Running out of memory raises as it does.
@@ -175,7 +178,7 @@ def run_probe(model: nn.Module, probe: Probe, *, start: int = 0, stop: int | Non
             # Casts cached without gradients would be found by the training.
             cache_enabled=False,
         ):
-            model(*args, **kwargs)
+            return model(*args, **kwargs)
     except Exception as error:
         if isinstance(error, CaptureError) or is_out_of_memory(error):
             raise
