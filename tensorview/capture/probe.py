@@ -77,7 +77,7 @@ def take_probe(
     Raises:
         CaptureError: no tensor with at least one sample among the arguments.
     """
-    tensors = [tensor for tensor in tensors_in((args, dict(kwargs))) if tensor.ndim > 0]
+    tensors = [tensor for tensor in _tensors((args, dict(kwargs))) if tensor.ndim > 0]
     if not tensors or len(tensors[0]) == 0:
         raise CaptureError(
             "The probe holds no tensor with samples: pass probe= a tensor, a tuple of arguments or "
@@ -268,16 +268,15 @@ def _eagerly() -> contextlib.AbstractContextManager[object]:
     return contextlib.nullcontext()
 
 
-def tensors_in(value: Any) -> Iterator[Tensor]:
-    """Find the tensors in nested tuples, lists and dicts, in order."""
+def _tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
         yield value
     elif isinstance(value, dict):
         for item in value.values():
-            yield from tensors_in(item)
+            yield from _tensors(item)
     elif isinstance(value, (tuple, list)):
         for item in value:
-            yield from tensors_in(item)
+            yield from _tensors(item)
 
 
 def _map_tensors(value: Any, function: Callable[[Tensor], Tensor]) -> Any:

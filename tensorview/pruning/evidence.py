@@ -172,7 +172,8 @@ class _Trial:
         """Measure dropping and merging; the model is afterwards what it was."""
         merges = self.fits(removed)
         costs = []
-        for way in ((), merges):
+        ways: tuple[tuple[Merge, ...], ...] = ((), merges)
+        for way in ways:
             with restored(self._model, self._readers):
                 self.do(removed, way)
                 costs.append(self._meter.cost())

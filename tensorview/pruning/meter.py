@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from tensorview.capture.probe import probing, run_probe, tensors_in
+from tensorview.capture.probe import probing, run_probe
 from tensorview.errors import CaptureError, PruningError
+from tensorview.pruning.proof import floating_tensors
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,7 +77,6 @@ class Meter:
     def _run(self) -> list[Tensor]:
         try:
             with probing(self._model):
-                output = run_probe(self._model, self._probe)
+                return floating_tensors(run_probe(self._model, self._probe))
         except CaptureError as error:
             raise PruningError(str(error)) from error
-        return [tensor for tensor in tensors_in(output) if tensor.is_floating_point()]

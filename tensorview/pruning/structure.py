@@ -111,7 +111,9 @@ def _layer_name(model: nn.Module, layer: str) -> str:
     modules = dict(model.named_modules(remove_duplicate=False))
     if layer not in modules:
         known = [name for name, module in modules.items() if isinstance(module, WATCHABLE)]
-        raise PruningError(f"There is no layer {layer!r} in the model. {near_matches(layer, known)}")
+        raise PruningError(
+            f"There is no layer {layer!r} in the model. {near_matches(layer, known)}"
+        )
     module = modules[layer]
     if not isinstance(module, WATCHABLE):
         raise PruningError(

@@ -50,6 +50,27 @@ def remove(
     Raises:
         PruningError: they cannot go, or an optimizer's state cannot follow. Nothing was changed.
     """
+    _prepare(model, structure, filters, optimizers=optimizers).make()
+
+
+def check(
+    model: nn.Module,
+    structure: Structure,
+    filters: Sequence[int],
+    *,
+    optimizers: Sequence[Optimizer],
+) -> None:
+    """Raise a PruningError where `remove` would, and change nothing."""
+    _prepare(model, structure, filters, optimizers=optimizers)
+
+
+def _prepare(
+    model: nn.Module,
+    structure: Structure,
+    filters: Sequence[int],
+    *,
+    optimizers: Sequence[Optimizer],
+) -> _Changes:
     removed = checked_filters(structure, filters)
     changes = _Changes()
     try:
@@ -59,7 +80,7 @@ def remove(
         raise PruningError(
             f"Cannot prune layer {structure.layer!r}: {' '.join(str(error).split()).rstrip('.')}."
         ) from error
-    changes.make()
+    return changes
 
 
 def kept(
