@@ -61,7 +61,7 @@ class Watcher:
         )
         self._effects = Effects(
             self._controls,
-            filters={layer.name: layer.out for layer in self._capturer.layers},
+            filters=self._captures.filters,
             optimizer=optimizer,
             is_alone=capture.is_only_rank(),
             capture=lambda again: self._captures.take_on_request(self._step, again=again),
