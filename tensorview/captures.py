@@ -10,7 +10,7 @@ from tensorview.capture.logged import LoggedScalars
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tensorview.capture import Capturer, PendingCapture, Sketches
+    from tensorview.capture import Capturer, Kept, PendingCapture, Sketches
     from tensorview.capture.logged import PendingScalars
     from tensorview.memory import Memory
     from tensorview.snapshot import Snapshot
@@ -32,6 +32,7 @@ class Captures:
         count: snapshots made.
         newest: the last snapshot, None before the first.
         pending: the capture whose numbers are on their way, None for none.
+        filters: by layer, how many it has now.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class Captures:
         self._publish = publish
         self.pending: _Pending | None = None
         self._before: tuple[int, Sketches] = -1, []
+        self.filters = {layer.name: layer.out for layer in capturer.layers}
 
     def sketch_weights(self, step: int) -> None:
         """Keep the weights of before *step*, for the update ratio of its capture."""
@@ -61,6 +63,39 @@ class Captures:
         """Measure the next training pass, for the capture that follows it."""
         self._capturer.focus(self._controls.focus)
         self._capturer.attach_to_batch()
+
+    def shrink(self, step: int, *, kept: Kept) -> None:
+        """Go on with a model that has become smaller, after *step* steps and before the next pass.
+
+        A capture of this step is taken anew, so that it shows the smaller model. With batches the
+        next step is captured instead, for this one's batch has passed.
+
+        Args:
+            step: steps done.
+            kept: see `tensorview.capture.Capturer.shrink`.
+
+        Raises:
+            CaptureError: a weight has not become what *kept* says.
+        """
+        self.wait()
+        removed = self._capturer.shrink(kept)
+        self._memory.mark_pruned(removed)
+        layers = self._capturer.layers
+        self.filters.update((layer.name, layer.out) for layer in layers)
+        sketched, before = self._before
+        # Of a layer that shrank, the difference would be the removal, and no optimizer's update.
+        self._before = (
+            sketched,
+            [
+                None if layer.name in removed else sketch
+                for layer, sketch in zip(layers, before, strict=False)
+            ],
+        )
+        if self._capturer.takes_batches:
+            self._controls.capture_at = step + 1
+            self.attach_to_batch()
+        elif self.last_step == step:
+            self.take(step)
 
     def take_on_request(self, step: int, *, again: bool) -> str:
         """Capture as `take` does, or with batches a step that is yet to come; say which.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from tensorview.analysis.trajectory import (
     grow_extent,
     parse_axes,
     project,
+    segments,
     thin,
 )
 from tensorview.bounds import max_points, max_rows
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from tensorview.capture.result import CaptureResult, LayerCapture
     from tensorview.settings import Settings
     from tensorview.snapshot import Activations, Weights
+
+_Divided: TypeAlias = "tuple[NDArray[np.int32], NDArray[np.int32]]"
+"""Segment of each point, and the filters removed before it; see `segments`."""
 
 
 class Memory:
@@ -49,6 +53,7 @@ class Memory:
         self._limit = max_points(len(shapes) + sum(map(len, self._titles.values())))
         self._count = 0
         self._layers: dict[str, _LayerMemory] = {}
+        self._events: dict[str, list[tuple[int, int]]] = {}
         self._path = np.empty((0, 3))  # capture, step, loss
         self._table = _Table()
 
@@ -87,15 +92,20 @@ class Memory:
         capture, self._count = self._count, self._count + 1
         self._path = np.concatenate([self._path, [[capture, step, row.get("loss", np.nan)]]])
         kept = thin(self._path[:, 0].astype(np.int64), limit=self._limit)
-        earlier = len(self._path) - 1
         self._path = self._path[kept]
         layers = []
         for found in result.layers:
             known = self._layers.get(found.name)
-            if known is None or not known.fits(found):
-                known = _LayerMemory(found, titles=self._titles.get(found.name, ()), past=earlier)
+            if known is None:
+                known = _LayerMemory(found, titles=self._titles.get(found.name, ()))
                 self._layers[found.name] = known
-            layers.append(known.remember(found, kept=kept, settings=self._settings))
+            divided = segments(
+                self._path[:, 0].astype(np.int64),
+                events=np.array(self._events.get(found.name, ()), np.int64).reshape(-1, 2),
+            )
+            layers.append(
+                known.remember(found, kept=kept, divided=divided, settings=self._settings)
+            )
         self._table.add(capture, row)
         return Snapshot(
             step=step,
@@ -110,6 +120,16 @@ class Memory:
             focus=focus,
         )
 
+    def mark_pruned(self, removed: Mapping[str, int]) -> None:
+        """Begin a new segment of the paths of layers that became smaller since the last capture.
+
+        Args:
+            removed: by layer, how many filters; 0 where only inputs were removed.
+        """
+        for name, count in removed.items():
+            # By number of capture: the step may have been captured before it happened.
+            self._events.setdefault(name, []).append((self._count, count))
+
     def _take_back(self, step: int) -> dict[str, float]:
         """Forget the last capture if it was of *step*, and return its row of the table."""
         if not len(self._path) or self._path[-1, 1] != step:
@@ -123,11 +143,10 @@ class Memory:
 class _LayerMemory:
     """One layer's path and display ranges."""
 
-    def __init__(self, found: LayerCapture, *, titles: tuple[str, ...], past: int) -> None:
-        self._weight_shape = found.weight_shape
+    def __init__(self, found: LayerCapture, *, titles: tuple[str, ...]) -> None:
         self._titles = titles
-        self._sketches = np.full((past, len(found.sketch)), np.nan)
-        self._chosen = np.full((past, *found.chosen.shape), np.nan)
+        self._sketches = np.empty((0, len(found.sketch)))
+        self._chosen = np.empty((0, *found.chosen.shape))
         self._axes: NDArray[np.float64] | None = None
         self._extents: dict[str, NDArray[np.float64]] = {}
         self._weight_range: float | None = None
@@ -137,12 +156,13 @@ class _LayerMemory:
         """Forget the last point."""
         self._sketches, self._chosen = self._sketches[:-1], self._chosen[:-1]
 
-    def fits(self, found: LayerCapture) -> bool:
-        """Whether the layer still is what it was; pruning makes another of it."""
-        return self._weight_shape == found.weight_shape
-
     def remember(
-        self, found: LayerCapture, *, kept: NDArray[np.int64], settings: Settings
+        self,
+        found: LayerCapture,
+        *,
+        kept: NDArray[np.int64],
+        divided: _Divided,
+        settings: Settings,
     ) -> Layer:
         self._sketches = np.concatenate([self._sketches, found.sketch[None]])[kept]
         self._chosen = np.concatenate([self._chosen, found.chosen[None]])[kept]
@@ -151,9 +171,10 @@ class _LayerMemory:
             name=found.name,
             kind=found.kind,
             weight_shape=found.weight_shape,
+            original_filters=found.original_filters,
             weights=self._steady_weights(found.weights) if found.weights else None,
             activations=(self._grouped(found.activations, settings) if found.activations else None),
-            trajectories=self._trajectories() if shown else (),
+            trajectories=self._trajectories(divided) if shown else (),
         )
 
     def _steady_weights(self, weights: Weights) -> Weights:
@@ -170,22 +191,32 @@ class _LayerMemory:
         )
         return dataclasses.replace(activations, groups=groups, map_range=self._map_range)
 
-    def _trajectories(self) -> tuple[Trajectory, ...]:
+    def _trajectories(self, divided: _Divided) -> tuple[Trajectory, ...]:
         points, self._axes, shares = project(self._sketches, previous_axes=self._axes)
-        paths = [self._path("PCA", points, shares)]
+        paths = [self._path("PCA", points, shares, divided)]
         for index, title in enumerate(self._titles):
             weights = self._chosen[:, index].copy()
             weights[~np.isfinite(weights).all(axis=1)] = np.nan
-            paths.append(self._path(title, weights, np.full(3, np.nan)))
+            paths.append(self._path(title, weights, np.full(3, np.nan), divided))
         return tuple(paths)
 
     def _path(
-        self, subspace: str, points: NDArray[np.float64], shares: NDArray[np.float64]
+        self,
+        subspace: str,
+        points: NDArray[np.float64],
+        shares: NDArray[np.float64],
+        divided: _Divided,
     ) -> Trajectory:
         extent = grow_extent(self._extents.get(subspace), points)
         self._extents[subspace] = extent
+        segment, pruned = divided
         return Trajectory(
-            subspace=subspace, points=points, explained_variance=shares, extent=extent.copy()
+            subspace=subspace,
+            points=points,
+            explained_variance=shares,
+            extent=extent.copy(),
+            segment=segment.copy(),
+            pruned=pruned.copy(),
         )
 
 

@@ -17,7 +17,7 @@ from tensorview.errors import SnapshotError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_SNAPSHOT_BYTES = 64 * 2**20
 
 GROUP_NONE = -1
@@ -106,12 +106,17 @@ class Trajectory:
             for PCA; NaN while fewer than two points differ, and for chosen weights.
         extent: shape ``(3, 2)``, float64: low and high end of each axis for display, finite,
             low < high, growing in coarse steps only.
+        segment: shape ``(T,)``, int32: how many times filters or inputs had been removed; a path
+            jumps where it grows.
+        pruned: shape ``(T,)``, int32: filters removed since the point before.
     """
 
     subspace: str
     points: NDArray[Any]
     explained_variance: NDArray[Any]
     extent: NDArray[Any]
+    segment: NDArray[Any]
+    pruned: NDArray[Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,7 +126,9 @@ class Layer:
     Attributes:
         name: dotted path, as in ``model.named_modules()``.
         kind: class name of the module, for example ``"Conv2d"``.
-        weight_shape: the weight's shape in PyTorch's own order.
+        weight_shape: the weight's shape in PyTorch's own order, as it is at this step.
+        original_filters: shape ``(out,)``, int32: the index that each filter had when watching
+            began; more than its own where filters before it were removed.
         weights: None when the view was not asked for.
         activations: None without a probe, or when no view that shows them was asked for.
         trajectories: empty when the view was not asked for.
@@ -130,6 +137,7 @@ class Layer:
     name: str
     kind: str
     weight_shape: tuple[int, ...]
+    original_filters: NDArray[Any]
     weights: Weights | None
     activations: Activations | None
     trajectories: tuple[Trajectory, ...]

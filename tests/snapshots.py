@@ -106,6 +106,7 @@ def make_layer(
     samples: int = 1,
     dtype: Any = np.float32,
     special: bool = False,
+    removed: int = 0,
 ) -> Layer:
     """Build one layer with weights, activations and trajectories.
 
@@ -123,12 +124,14 @@ def make_layer(
         samples: maps beside the mean.
         dtype: of the weights.
         special: put `SPECIAL_VALUES` among weights and maps and lose one point of each trajectory.
+        removed: filters removed, the first ones, half way along the trajectories; 0 for no event.
     """
     weight_shape = (filters, in_channels) + (() if kind == "Linear" else kernel)
     return Layer(
         name=name,
         kind=kind,
         weight_shape=weight_shape,
+        original_filters=np.arange(filters, dtype=np.int32) + removed,
         weights=make_weights(
             rng,
             shape=(filters, in_channels, *kernel),
@@ -145,6 +148,7 @@ def make_layer(
                 captures=captures,
                 subspace="w[0] w[1] w[2]" if index else "PCA",
                 special=special,
+                removed=removed,
             )
             for index in range(subspaces)
         ),
@@ -227,8 +231,12 @@ def make_trajectory(
     captures: int = 4,
     subspace: str = "PCA",
     special: bool = False,
+    removed: int = 0,
 ) -> Trajectory:
-    """Build a random walk of *captures* points; *special* makes the last one NaN."""
+    """Build a random walk of *captures* points; *special* makes the last one NaN.
+
+    Where *removed* is not 0, that many filters are removed before the point in the middle.
+    """
     points = rng.normal(size=(captures, 3)).cumsum(axis=0)
     shares = np.sort(rng.dirichlet(np.ones(3)))[::-1]
     extent = np.stack(
@@ -240,11 +248,15 @@ def make_trajectory(
     )
     if special:
         points[-1:] = np.nan
+    pruned = np.zeros(captures, np.int32)
+    pruned[captures // 2 : captures // 2 + 1] = removed
     return Trajectory(
         subspace=subspace,
         points=points,
         explained_variance=shares if subspace == "PCA" else np.full(3, np.nan),
         extent=extent,
+        segment=np.cumsum(pruned > 0, dtype=np.int32),
+        pruned=pruned,
     )
 
 

@@ -110,6 +110,29 @@ def thin(captures: NDArray[np.int64], *, limit: int = MAX_POINTS) -> NDArray[np.
     return np.flatnonzero(keep)
 
 
+def segments(
+    captures: NDArray[np.int64], *, events: NDArray[np.int64]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Divide a path where filters, or inputs, were removed.
+
+    Args:
+        captures: shape ``(T,)``, ascending numbers of the captures kept.
+        events: shape ``(E, 2)``: number of the first capture after each, and how many filters it
+            removed.
+
+    Returns:
+        Shapes ``(T,)``, int32: how many events each point follows, and how many filters were
+        removed since the point before it. An event whose own capture is not kept counts at the
+        next one that is.
+    """
+    after = np.searchsorted(captures, events[:, 0])
+    happened = after < len(captures)
+    begun, removed = np.zeros((2, len(captures)), np.int32)
+    np.add.at(begun, after[happened], 1)
+    np.add.at(removed, after[happened], events[happened, 1])
+    return np.cumsum(begun, dtype=np.int32), removed
+
+
 def grow_extent(
     previous: NDArray[np.float64] | None, points: NDArray[np.float64]
 ) -> NDArray[np.float64]:

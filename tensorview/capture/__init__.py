@@ -4,14 +4,16 @@ The only part of tensorview, beside `tensorview.watch`, `tensorview.analysis` an
 `tensorview.pruning`, that knows torch.
 """
 
-from tensorview.capture.capturer import Capturer, PendingCapture, Sketches
+from tensorview.capture.capturer import Capturer, Kept, Sketches
 from tensorview.capture.first_rank import is_first_rank, is_only_rank
 from tensorview.capture.layers import unwrap
+from tensorview.capture.pending import PendingCapture
 from tensorview.capture.result import CaptureResult, LayerCapture
 
 __all__ = [
     "CaptureResult",
     "Capturer",
+    "Kept",
     "LayerCapture",
     "PendingCapture",
     "Sketches",

@@ -7,25 +7,25 @@ from __future__ import annotations
 
 import logging
 import weakref
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 
-from tensorview.analysis.sketch import relative_change, sketch
+from tensorview.analysis.sketch import sketch
 from tensorview.analysis.trajectory import parse_axes
 from tensorview.bounds import plan_weights
 from tensorview.capture.first_call import FirstCall
 from tensorview.capture.layers import (
-    filters_first,
+    in_original_shape,
     is_compiled,
-    read_gradients,
     read_weight,
     select_layers,
+    shrunk,
     unwatched_modules,
     unwrap,
 )
 from tensorview.capture.measure import BatchPass, Measurement
+from tensorview.capture.pending import PendingCapture
 from tensorview.capture.probe import (
     evaluating,
     follow_model,
@@ -33,23 +33,29 @@ from tensorview.capture.probe import (
     is_recording_graph,
     take_probe,
 )
-from tensorview.capture.result import CaptureResult, describe_layer
 from tensorview.capture.transfer import PinnedPool, Transfer
+from tensorview.capture.weights import reduce_weight
 from tensorview.errors import CaptureError, ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from tensorview.bounds import WeightPlan
     from tensorview.capture.activations import RunningActivations
-    from tensorview.capture.layers import WatchedLayer
     from tensorview.capture.probe import Probe
     from tensorview.settings import Settings
 
 log = logging.getLogger("tensorview")
 
-Sketches = list["Tensor"]
-"""One sketch a layer, on the model's device; see `tensorview.analysis.sketch`."""
+Kept: TypeAlias = "Mapping[str, tuple[NDArray[np.int64] | None, NDArray[np.int64] | None]]"
+"""By module, which of its outputs and which of its inputs are left; None for all of them."""
+
+Sketches = list["Tensor | None"]
+"""One sketch a layer, on the model's device, None where there is none; see
+`tensorview.analysis.sketch`."""
 
 _ACTIVATION_VIEWS = {"distribution", "maps", "correlation"}
 
@@ -62,8 +68,8 @@ class Capturer:
         settings: what to capture.
 
     Attributes:
-        layers: watched, in the model's own order.
-        axes: layer name -> triples of weight indices whose path is shown.
+        layers: watched, in the model's own order, as they are now.
+        axes: layer name -> triples of weight indices whose path is shown, in the original shape.
         focused: the layer that has the bounds first, "" for none.
 
     Raises:
@@ -86,16 +92,11 @@ class Capturer:
         self._said: set[str] = set()
         self._outer: weakref.ref[nn.Module] | None = None
         self._batch: BatchPass | None = None
+        self._outgrown = False
         self._tap: FirstCall | None = None
         self._probe: Probe | None = None
         self._wants_activations = bool(_ACTIVATION_VIEWS & set(settings.views))
-        self._measurement = Measurement(
-            model,
-            self.layers,
-            point=settings.activation_point,
-            variant=settings.correlation,
-            samples=settings.map_samples,
-        )
+        self._measurement = self._new_measurement()
         if settings.probe is not None and self._wants_activations:
             self._probe = given_probe(model, settings.probe)
             self._check_map_samples(self._probe.size)
@@ -103,6 +104,17 @@ class Capturer:
         unwatched = unwatched_modules(model)
         if unwatched and settings.layers is None:
             log.warning("Not watched, being of other kinds: %s.", ", ".join(unwatched))
+
+    def _new_measurement(self) -> Measurement:
+        measurement = Measurement(
+            self._model,
+            self.layers,
+            point=self._settings.activation_point,
+            variant=self._settings.correlation,
+            samples=self._settings.map_samples,
+        )
+        measurement.focus(self.focused)
+        return measurement
 
     @property
     def reduced(self) -> tuple[str, ...]:
@@ -113,6 +125,50 @@ class Capturer:
             for layer, plan in zip(self.layers, plans, strict=False)
             if plan is not None and plan.reduced
         )
+
+    def shrink(self, kept: Kept) -> dict[str, int]:
+        """Go on with a model that has become smaller, between two of its passes.
+
+        What is captured from now on has the new shapes. Paths go on in the space of the weights as
+        they were when watching began, where what was removed is 0. Of a training batch that was
+        measured before, nothing is shown.
+
+        Args:
+            kept: by module name (any of a shared one), in the numbers of just before, shape
+                ``(n,)``, int64: the outputs and the inputs that are left, None for all. Modules
+                that are not watched are left out.
+
+        Returns:
+            How many filters were removed of every watched layer that became smaller: 0 of one of
+            which only inputs were.
+
+        Raises:
+            CaptureError: a weight has not become what *kept* says.
+        """
+        modules = dict(self._model.named_modules(remove_duplicate=False))
+        modules.update((layer.name, layer.module) for layer in self.layers)
+        axes = {id(modules[name]): axes for name, axes in kept.items() if name in modules}
+        former = self.layers
+        with evaluating(self._model):
+            self.layers = [
+                shrunk(layer, outputs=outputs, inputs=inputs)
+                for layer in former
+                for outputs, inputs in [axes.get(id(layer.module), (None, None))]
+            ]
+        self._weight_plans = plan_weights(
+            self.layers, itemsizes=self._itemsizes, focus=self.focused
+        )
+        self._measurement = self._new_measurement()
+        self._outgrown = self._batch is not None and bool(self._batch.running)
+        if self._batch is not None:
+            self._detach_from_batch()
+            if not self._outgrown:
+                self.attach_to_batch()
+        return {
+            layer.name: was.out - layer.out
+            for was, layer in zip(former, self.layers, strict=True)
+            if was.weight_shape != layer.weight_shape
+        }
 
     def describe(self) -> dict[str, Any]:
         """Return what a run directory keeps about the layers, ready for JSON."""
@@ -133,7 +189,7 @@ class Capturer:
             ConfigurationError: batch mode on a compiled model.
         """
         self._outer = weakref.ref(model)
-        if self._settings.activations == "batch":
+        if self.takes_batches:
             if is_compiled(model):
                 raise ConfigurationError(
                     "activations='batch' cannot be used on a compiled model: leave it out, and the "
@@ -178,6 +234,7 @@ class Capturer:
         self._detach_from_batch()
         outer = self._outer() if self._outer is not None else None
         if self._wants_activations and outer is not None:
+            self._outgrown = False
             self._batch = BatchPass(unwrap(outer), self._measurement)
 
     def detach(self) -> None:
@@ -187,20 +244,21 @@ class Capturer:
         self._detach_from_batch()
 
     def sketch_weights(self) -> Sketches:
-        """Sketch all weights as they are now, for the update ratio.
+        """Sketch all weights as they are now, in their original shapes, for the update ratio.
 
         Raises:
             CaptureError: a CUDA graph is being recorded.
         """
         _check_not_recording()
         with evaluating(self._model), torch.no_grad():
-            return [sketch(read_weight(layer)) for layer in self.layers]
+            return [sketch(in_original_shape(read_weight(layer), layer)) for layer in self.layers]
 
     def begin(self, *, before: Sketches | None = None) -> PendingCapture:
         """Capture the model as it is now.
 
         Args:
-            before: `sketch_weights` of before the optimizer step.
+            before: `sketch_weights` of before the optimizer step; without those of layers that
+                shrank since.
 
         Returns:
             What is on its way; nothing that happens to the model afterwards changes it.
@@ -214,7 +272,7 @@ class Capturer:
         parts: list[dict[str, Tensor]] = []
         with evaluating(self._model), torch.no_grad():
             for index, layer in enumerate(self.layers):
-                part = _reduce_weight(
+                part = reduce_weight(
                     layer,
                     plan=self._weight_plans[index],
                     before=before[index] if before is not None else None,
@@ -253,16 +311,26 @@ class Capturer:
         """What the layers do, by index, and over how many samples."""
         if not self._wants_activations:
             return {}, 0
-        if self._settings.activations == "batch":
-            batch = self._batch
-            self._detach_from_batch()
-            fault = batch.fault if batch is not None else ""
-            if fault and self._settings.strict:
-                raise CaptureError(f"The training batch was not measured. {fault}")
-            if batch is None or not batch.running:
-                self._say(f"The training batch was not measured. {fault}".strip())
-                return {}, 0
-            return batch.running, batch.samples
+        return self._of_batch() if self.takes_batches else self._of_probe()
+
+    def _of_batch(self) -> tuple[dict[int, RunningActivations], int]:
+        batch = self._batch
+        self._detach_from_batch()
+        if batch is None and self._outgrown:
+            self._say(
+                "Activations are not shown right after filters were removed: the training batch "
+                "was measured before."
+            )
+            return {}, 0
+        fault = batch.fault if batch is not None else ""
+        if fault and self._settings.strict:
+            raise CaptureError(f"The training batch was not measured. {fault}")
+        if batch is None or not batch.running:
+            self._say(f"The training batch was not measured. {fault}".strip())
+            return {}, 0
+        return batch.running, batch.samples
+
+    def _of_probe(self) -> tuple[dict[int, RunningActivations], int]:
         if self._probe is None:
             self._explain_missing_probe()
             return {}, 0
@@ -310,90 +378,9 @@ class Capturer:
             log.warning("%s", text)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class PendingCapture:
-    """A capture whose numbers are on their way to the host. Made by `Capturer.begin`."""
-
-    transfer: Transfer
-    keys: list[list[str]]
-    layers: list[WatchedLayer]
-    weight_plans: list[WeightPlan]
-    activation_plans: list[Any]
-    map_samples: dict[int, tuple[int, ...]]
-    samples: int
-
-    def ready(self) -> bool:
-        """Whether `finish` returns at once; always so without CUDA."""
-        return self.transfer.ready()
-
-    def finish(self) -> CaptureResult:
-        """Return the numbers; waits for the device where they are not `ready`."""
-        arrays = iter(self.transfer.finish())
-        return CaptureResult(
-            layers=tuple(
-                describe_layer(
-                    layer,
-                    {key: next(arrays) for key in keys},
-                    weight_plan=self.weight_plans[index],
-                    map_samples=self.map_samples.get(index, ()),
-                    activation_plan=(
-                        self.activation_plans[index] if index in self.map_samples else None
-                    ),
-                    samples=self.samples,
-                )
-                for index, (layer, keys) in enumerate(zip(self.layers, self.keys, strict=True))
-            )
-        )
-
-
 def _check_not_recording() -> None:
     if is_recording_graph():
         raise CaptureError(
             "Cannot capture while a CUDA graph is recorded: call watcher.step() after each replay, "
             "outside of the recording."
         )
-
-
-def _reduce_weight(
-    layer: WatchedLayer,
-    *,
-    plan: WeightPlan,
-    before: Tensor | None,
-    axes: Any,
-    views: tuple[str, ...],
-) -> dict[str, Tensor]:
-    """Reduce one layer's weights and gradients on their device."""
-    weight = read_weight(layer)
-    after = sketch(weight)
-    nothing = torch.full((), torch.nan, dtype=torch.float64, device=weight.device)
-    gradients = [torch.linalg.vector_norm(part).double() for part in read_gradients(layer)]
-    part = {
-        "sketch": after,
-        "norms": torch.stack(
-            [
-                torch.linalg.vector_norm(weight).double(),
-                torch.linalg.vector_norm(torch.stack(gradients)) if gradients else nothing,
-                nothing if before is None else relative_change(before, after),
-                torch.count_nonzero(weight - weight).double(),  # NaN where not finite, else 0
-            ]
-        ),
-    }
-    if "weights" in views:
-        part["weights"] = _choose_weights(filters_first(weight, layer), plan)
-    if axes:
-        part["axes"] = torch.stack(
-            [torch.stack([weight[index] for index in triple]) for triple in axes]
-        ).double()
-    return part
-
-
-def _choose_weights(values: Tensor, plan: WeightPlan) -> Tensor:
-    if plan.kernel_norms:
-        values = torch.linalg.vector_norm(values, dim=(2, 3), keepdim=True)
-    for axis, shown in ((0, plan.filters), (1, plan.in_channels)):
-        total = values.shape[axis]
-        if shown < total:
-            # Computed on the device: an index sent there would be waited for.
-            chosen = torch.arange(shown, device=values.device) * (total - 1) // max(1, shown - 1)
-            values = values.index_select(axis, chosen)
-    return values

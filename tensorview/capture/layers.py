@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import fnmatch
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
 from tensorview.bounds import fold
-from tensorview.errors import ConfigurationError
+from tensorview.errors import CaptureError, ConfigurationError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
     from torch import Tensor
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -31,12 +36,19 @@ class WatchedLayer:
         kind: class name of the module.
         module: a Conv, ConvTranspose or Linear.
         weight_shape: the weight's shape in PyTorch's own order.
+        original_shape: the same when watching began.
+        kept: axis of the weight -> shape ``(n,)``, int64: where its entries lay then. Without the
+            axes that never shrank.
+        places: the same on the weight's device.
     """
 
     name: str
     kind: str
     module: nn.Module
     weight_shape: tuple[int, ...]
+    original_shape: tuple[int, ...]
+    kept: Mapping[int, NDArray[np.int64]] = dataclasses.field(default_factory=dict)
+    places: Mapping[int, Tensor] = dataclasses.field(default_factory=dict)
 
     @property
     def transposed(self) -> bool:
@@ -53,6 +65,11 @@ class WatchedLayer:
         """Number of filters."""
         shape = self.weight_shape
         return shape[1] * self.conv_groups if self.transposed else shape[0]
+
+    @property
+    def original_filters(self) -> NDArray[np.int32]:
+        """Index that each filter had when watching began, shape ``(out,)``."""
+        return self.kept.get(int(self.transposed), np.arange(self.out)).astype(np.int32)
 
     @property
     def in_per_group(self) -> int:
@@ -124,10 +141,46 @@ def select_layers(model: nn.Module, layers: Any = None) -> list[WatchedLayer]:
             kind=type(module).__name__,
             module=module,
             weight_shape=tuple(_weight(module).shape),
+            original_shape=tuple(_weight(module).shape),
         )
         for name, module in candidates.items()
         if name in names
     ]
+
+
+def shrunk(
+    layer: WatchedLayer, *, outputs: NDArray[np.int64] | None, inputs: NDArray[np.int64] | None
+) -> WatchedLayer:
+    """Describe a layer anew whose weight has become smaller.
+
+    Args:
+        layer: as it was; its module is smaller already.
+        outputs: shape ``(n,)``, of the filters that it had, those it still has; None for all.
+        inputs: likewise of what each filter reads.
+
+    Raises:
+        CaptureError: the weight has another shape than that.
+    """
+    axes = {int(layer.transposed): outputs, int(not layer.transposed): inputs}
+    chosen = {axis: index for axis, index in axes.items() if index is not None}
+    weight = _weight(layer.module)
+    expected = tuple(
+        len(chosen[axis]) if axis in chosen else size
+        for axis, size in enumerate(layer.weight_shape)
+    )
+    if tuple(weight.shape) != expected:
+        raise CaptureError(
+            f"Cannot follow layer {layer.name!r}: its weight has become {tuple(weight.shape)}, and "
+            f"{expected} was expected of the filters that are said to be kept."
+        )
+    former = {axis: layer.kept.get(axis, np.arange(layer.weight_shape[axis])) for axis in chosen}
+    kept = {**layer.kept, **{axis: former[axis][index] for axis, index in chosen.items()}}
+    return dataclasses.replace(
+        layer,
+        weight_shape=expected,
+        kept=kept,
+        places={axis: torch.from_numpy(kept[axis]).to(weight.device) for axis in kept},
+    )
 
 
 def unwatched_modules(model: nn.Module) -> list[str]:
@@ -145,6 +198,18 @@ def read_weight(layer: WatchedLayer) -> Tensor:
     """Return a layer's weight as stored, detached; float16 and smaller widened to float32."""
     weight = _weight(layer.module).detach()
     return weight if weight.dtype in (torch.float32, torch.float64) else weight.float()
+
+
+def in_original_shape(weight: Tensor, layer: WatchedLayer) -> Tensor:
+    """Return the weight with zeros for all that was removed; the weight itself if nothing was.
+
+    It waits for no device.
+    """
+    for axis, place in layer.places.items():
+        shape = list(weight.shape)
+        shape[axis] = layer.original_shape[axis]
+        weight = weight.new_zeros(shape).index_copy_(axis, place.to(weight.device), weight)
+    return weight
 
 
 def read_gradients(layer: WatchedLayer) -> list[Tensor]:

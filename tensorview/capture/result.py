@@ -24,6 +24,7 @@ class LayerCapture:
         name: dotted path.
         kind: class name of the module.
         weight_shape: in PyTorch's own order.
+        original_filters: shape ``(out,)``, int32, see `tensorview.snapshot.Layer`.
         weights: None where not asked for. ``range`` is the largest finite magnitude of this
             capture alone, 0 for none.
         activations: None without any. ``groups`` tells dead channels from others only, and
@@ -31,7 +32,8 @@ class LayerCapture:
         sketch: shape ``(k,)``, float64, see `tensorview.analysis.sketch`.
         chosen: shape ``(A, 3)``, float64: the chosen weights of each triple.
         scalars: ``weight_norm``, ``gradient_norm`` (NaN without a gradient), ``update_ratio`` (an
-            estimate, see `tensorview.analysis.sketch.relative_change`; NaN without an optimizer),
+            estimate, see `tensorview.analysis.sketch.relative_change`; NaN without an optimizer,
+            and where filters or inputs were removed since the step), ``filters`` (how many),
             ``dead`` and ``nonfinite_activations`` (counts over all channels, NaN without
             activations), ``nonfinite_weights``.
     """
@@ -39,6 +41,7 @@ class LayerCapture:
     name: str
     kind: str
     weight_shape: tuple[int, ...]
+    original_filters: NDArray[np.int32]
     weights: Weights | None
     activations: Activations | None
     sketch: NDArray[np.float64]
@@ -79,6 +82,7 @@ def describe_layer(
         name=layer.name,
         kind=layer.kind,
         weight_shape=layer.weight_shape,
+        original_filters=layer.original_filters,
         weights=(_weights(layer, arrays["weights"], weight_plan) if "weights" in arrays else None),
         activations=(
             _activations(layer, arrays, activation_plan, map_samples=map_samples, samples=samples)
@@ -91,6 +95,7 @@ def describe_layer(
             "weight_norm": float(norms[0]),
             "gradient_norm": float(norms[1]),
             "update_ratio": float(norms[2]),
+            "filters": float(layer.out),
             "dead": float(dead),
             "nonfinite_weights": float(norms[3]),
             "nonfinite_activations": float(non_finite),

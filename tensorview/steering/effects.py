@@ -43,7 +43,7 @@ class Effects:
 
     Args:
         controls: changed here, obeyed by the watcher.
-        filters: by layer, how many it has.
+        filters: by layer, how many it has at the time; may change.
         optimizer: whose learning rate can be set; held weakly.
         is_alone: whether this process trains without others.
         capture: captures the present step and says so; True captures it again if it was.
