@@ -10,7 +10,7 @@ import numpy as np
 from tensorview.analysis.groups import group
 from tensorview.capture.layers import filters_first, read_weight
 from tensorview.pruning.findings import Finding, Group, LayerPlan, Merge
-from tensorview.pruning.fit import explain, rank, unexplained
+from tensorview.pruning.fit import explain, rank
 from tensorview.pruning.readers import fold, observe, restored, silence
 from tensorview.pruning.surgery import checked_filters
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 MIN_DEAD_SAMPLES = 256
 """On fewer samples a filter may be silent by chance: some are on 100 images, and not on 1,000."""
+
+MAX_MEASURED = 64
+"""Of a layer, so many filters are measured alone; all that go are always measured together."""
 
 DUPLICATE_COSINE = 0.999
 """Between two kernels, bias included where there is one, from which they are duplicates."""
@@ -87,14 +90,13 @@ def judge(
         count = len(candidates) if wanted.count is None else wanted.count
         removed = trial.rank(candidates, count)
         reason = "least missed"
-    findings = tuple(
-        flags.describe(index, partner=flags.partner(index, removed=removed), reason=reason)
-        for index in sorted({*flags.reasons, *removed})
-    )
+    findings = flags.describe(removed, reason=reason)
     gone = np.array(sorted(removed), np.int64)
-    mode, dropped, merged, merges = wanted.mode, 0.0, 0.0, ()
+    mode, dropped, merged = wanted.mode, 0.0, 0.0
+    merges: tuple[Merge, ...] = ()
     if len(gone):
-        dropped, merged, merges = trial.costs(gone)
+        dropped, merged = trial.costs(gone)
+        merges = trial.fits(gone)
         # A merge that is worse than the drop is not used.
         mode = "merge" if wanted.mode == "merge" and merged <= dropped else "drop"
         edits.enter_context(restored(model, observed.readers))
@@ -111,7 +113,7 @@ def judge(
         cost_dropped=dropped,
         cost_merged=merged,
         merges=merges if mode == "merge" else (),
-        note=flags.note,
+        note=flags.note.removesuffix("; "),
     )
 
 
@@ -126,8 +128,9 @@ class _Trial:
 
     def rank(self, candidates: Collection[int], count: int) -> list[int]:
         return rank(
-            [reader.whole for reader in self._readers],
-            [reader.gram for reader in self._readers],
+            [reader.seen for reader in self._readers],
+            grams=[reader.gram for reader in self._readers],
+            ridges=[reader.ridge for reader in self._readers],
             candidates=sorted(candidates),
             count=min(count, len(candidates), self._filters - 1),
         )
@@ -138,19 +141,14 @@ class _Trial:
             Merge(
                 reader=reader.cut.module,
                 shift=reader.shift,
-                fit=explain(reader.halves, reader.whole, removed=removed, kept=kept),
+                fit=explain(reader.seen, ridge=reader.ridge, removed=removed, kept=kept),
             )
             for reader in self._readers
         )
 
     def unexplained(self, index: int) -> float:
         """Share of a filter's variance that the others leave, where it is largest."""
-        removed = np.array([index])
-        kept = np.setdiff1d(np.arange(self._filters), removed)
-        return max(
-            float(unexplained(reader.whole, merge.fit, removed=removed, kept=kept)[0])
-            for reader, merge in zip(self._readers, self.fits(removed), strict=True)
-        )
+        return max(float(reader.unexplained[index]) for reader in self._readers)
 
     def do(self, removed: NDArray[np.int64], merges: tuple[Merge, ...]) -> None:
         """Merge, or drop without *merges*."""
@@ -168,16 +166,14 @@ class _Trial:
                 kept=kept,
             )
 
-    def costs(self, removed: NDArray[np.int64]) -> tuple[float, float, tuple[Merge, ...]]:
+    def costs(self, removed: NDArray[np.int64]) -> tuple[float, float]:
         """Measure dropping and merging; the model is afterwards what it was."""
-        merges = self.fits(removed)
-        costs = []
-        ways: tuple[tuple[Merge, ...], ...] = ((), merges)
-        for way in ways:
-            with restored(self._model, self._readers):
-                self.do(removed, way)
-                costs.append(self._meter.cost())
-        return costs[0], costs[1], merges
+        return self._cost(removed, ()), self._cost(removed, self.fits(removed))
+
+    def _cost(self, removed: NDArray[np.int64], merges: tuple[Merge, ...]) -> float:
+        with restored(self._model, self._readers):
+            self.do(removed, merges)
+            return self._meter.cost()
 
 
 class _Flags:
@@ -205,7 +201,7 @@ class _Flags:
         elif self.dead:
             self.note = (
                 f"dead filters stay: on {observed.samples} samples they may be silent by chance; "
-                f"give a probe of {MIN_DEAD_SAMPLES} or more"
+                f"give a probe of {MIN_DEAD_SAMPLES} or more; "
             )
         if threshold is not None:
             self._add_groups(observed, threshold)
@@ -225,19 +221,18 @@ class _Flags:
     def _add_groups(self, observed: Observed, threshold: float) -> None:
         labels = group(observed.pcc, observed.dead, threshold=threshold)
         found = []
-        for label in range(labels.max(initial=-1) + 1):
+        for label in range(int(labels.max(initial=-1)) + 1):
             members = np.flatnonzero(labels == label).tolist()
             going = self._trial.rank(members, len(members) - 1)
             (kept,) = set(members) - set(going)
             self.reasons.update(dict.fromkeys(going, "group"))
             self.candidates.update(going)
-            share = self._trial.unexplained(kept)
             found.append(
                 Group(
                     members=tuple(members),
                     r=tuple(map(tuple, observed.pcc[np.ix_(members, members)].tolist())),
                     kept=kept,
-                    why=f"most missed of them, {share:.1%} of it is explained by no other filter",
+                    why="what only it does is heard most",
                 )
             )
         self.groups = tuple(found)
@@ -252,18 +247,45 @@ class _Flags:
         best = int(likeness.argmax())
         return best if likeness[best] > 0 else -1
 
-    def describe(self, index: int, *, partner: int, reason: str) -> Finding:
-        dropped, merged, _ = self._trial.costs(np.array([index]))
+    def describe(self, removed: Collection[int], *, reason: str) -> tuple[Finding, ...]:
+        """Describe all that were flagged or go; *reason* is that of those not flagged."""
+        found = sorted({*self.reasons, *removed})
+        # What is dead costs nothing; measuring hundreds of them would.
+        measured = sorted(found, key=lambda index: index in self.dead)[:MAX_MEASURED]
+        if len(measured) < len(found):
+            self.note += f"costs of {len(found) - len(measured)} filters alone were not measured"
+        return tuple(
+            self._describe(
+                index,
+                partner=self._partner(index, removed=removed),
+                reason=self.reasons.get(index, reason),
+                measured=index in measured,
+            )
+            for index in found
+        )
+
+    def _partner(self, index: int, *, removed: Collection[int]) -> int:
+        """The filter that stays and resembles *index* most, -1 for a dead one."""
+        for each in self.groups:
+            if index in each.members and each.kept not in removed:
+                return each.kept
+        likeness = np.abs(self._pcc[index])
+        likeness[[index, *removed]] = -1.0
+        best = int(likeness.argmax())
+        return best if likeness[best] > 0 else -1
+
+    def _describe(self, index: int, *, partner: int, reason: str, measured: bool) -> Finding:
+        costs = self._trial.costs(np.array([index])) if measured else (np.nan, np.nan)
         alone = partner < 0
         return Finding(
             filter=index,
-            reason=self.reasons.get(index, reason),
+            reason=reason,
             partner=partner,
             r=np.nan if alone else float(self._pcc[index, partner]),
             cosine=np.nan if alone else float(self._cosines[index, partner]),
             unexplained=self._trial.unexplained(index),
-            cost_dropped=dropped,
-            cost_merged=merged,
+            cost_dropped=costs[0],
+            cost_merged=costs[1],
         )
 
 

@@ -143,7 +143,9 @@ class LayerPlan:
             f"  duplicates {first} and {second}: cosine of their kernels {cosine:.4f}"
             for first, second, cosine in self.duplicates
         ]
-        lines += [f"  {found}" for found in self.findings]
+        if self.dead:
+            lines.append(f"  dead: {_words(self.dead)}")
+        lines += [f"  {found}" for found in self.findings if found.reason != "dead"]
         return "\n".join([*lines, *([f"  {self.note}"] if self.note else [])])
 
 

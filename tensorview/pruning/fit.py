@@ -62,48 +62,60 @@ class Fit:
     constants: NDArray[np.float64]
 
 
+def choose_ridge(
+    halves: Sequence[Seen], *, gram: NDArray[np.float64]
+) -> tuple[float, NDArray[np.float64]]:
+    """Choose the ridge by which each half of the samples explains the other best.
+
+    So a probe with few values does not make the fits follow its noise.
+
+    Args:
+        halves: what was seen in each.
+        gram: shape ``(F, F)``, see `rank`: an error counts as much as it is heard.
+
+    Returns:
+        The ridge, and the share of each filter's variance in one half that no combination of all
+        others, fitted in the other half, explains: shape ``(F,)``, 0 for a constant filter.
+    """
+    pairs = [(halves[0], halves[-1]), (halves[-1], halves[0])]
+    variance = np.mean([half.covariance.diagonal() for half in halves], axis=0)
+    best, left, least = RIDGES[0], np.zeros_like(variance), np.inf
+    for ridge in RIDGES:
+        errors = np.mean([_left_by_others(fitted, other, ridge) for fitted, other in pairs], axis=0)
+        heard = float(errors @ gram.diagonal())
+        if heard < _WORTH * least or ridge == RIDGES[0]:
+            best, left, least = ridge, errors, heard
+    shares = np.divide(left, variance, out=np.zeros_like(variance), where=variance > 0)
+    return best, np.minimum(shares, 1.0)
+
+
 def explain(
-    halves: Sequence[Seen], whole: Seen, *, removed: NDArray[np.int64], kept: NDArray[np.int64]
+    seen: Seen, *, ridge: float, removed: NDArray[np.int64], kept: NDArray[np.int64]
 ) -> Fit:
     """Fit removed filters by kept ones and a constant, by least squares.
 
-    A ridge is chosen by fitting on each half of the samples and scoring on the other, so that a
-    probe with few values does not make the fit follow its noise.
-
     Args:
-        halves: what was seen in each half of the samples; empty for too few samples to halve.
-        whole: what was seen in all.
+        seen: of one reader.
+        ridge: on filters scaled to unit variance.
         removed: shape ``(R,)``.
         kept: shape ``(K,)``, at least one.
     """
-    ridge = RIDGES[0]
-    if halves:
-        errors = [
-            sum(
-                float(_unexplained(other, _solve(half, removed, kept, ridge), removed, kept).sum())
-                for half, other in zip(halves, reversed(halves), strict=True)
-            )
-            for ridge in RIDGES
-        ]
-        for candidate, error in zip(RIDGES, errors, strict=True):
-            if error < _WORTH * errors[RIDGES.index(ridge)]:
-                ridge = candidate
-    return _solve(whole, removed, kept, ridge)
-
-
-def unexplained(
-    seen: Seen, fit: Fit, *, removed: NDArray[np.int64], kept: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Share of each removed filter's variance that *fit* leaves, shape ``(R,)``; 0 without any."""
-    variance = seen.covariance.diagonal()[removed]
-    left = _unexplained(seen, fit, removed, kept)
-    return np.divide(left, variance, out=np.zeros_like(left), where=variance > 0)
+    correlation, deviation = _standardised(seen.covariance)
+    inner = correlation[np.ix_(kept, kept)]
+    np.fill_diagonal(inner, 1.0 + ridge)
+    solved = cho_solve(cho_factor(inner), correlation[np.ix_(kept, removed)]).T
+    scale = np.where(deviation > 0, deviation, 1.0)
+    coefficients = solved * deviation[removed][:, None] / scale[kept]
+    return Fit(
+        coefficients=coefficients, constants=seen.mean[removed] - coefficients @ seen.mean[kept]
+    )
 
 
 def rank(
     seen: Sequence[Seen],
-    grams: Sequence[NDArray[np.float64]],
     *,
+    grams: Sequence[NDArray[np.float64]],
+    ridges: Sequence[float],
     candidates: Sequence[int],
     count: int,
 ) -> list[int]:
@@ -117,14 +129,18 @@ def rank(
     Args:
         seen: of each module that reads the layer.
         grams: of each, shape ``(F, F)``: inner products of the kernels that read two filters.
+        ridges: of each, see `choose_ridge`.
         candidates: filters that may go.
         count: at most as many as there are candidates, and one less than there are filters.
     """
-    states = [_Elimination(each, gram) for each, gram in zip(seen, grams, strict=True)]
+    states = [
+        _Elimination(each, gram, ridge)
+        for each, gram, ridge in zip(seen, grams, ridges, strict=True)
+    ]
     left = sorted(candidates)
     chosen = []
     for _ in range(count):
-        missed = sum(state.missed() for state in states)
+        missed = np.sum([state.missed() for state in states], axis=0)
         least = min(left, key=lambda index: float(missed[index]))
         left.remove(least)
         chosen.append(least)
@@ -136,11 +152,11 @@ def rank(
 class _Elimination:
     """Filters that go one by one, as one reader sees them."""
 
-    def __init__(self, seen: Seen, gram: NDArray[np.float64]) -> None:
-        correlation, self._deviation = _standardised(seen.covariance)
-        np.fill_diagonal(correlation, 1.0 + RIDGES[0])
+    def __init__(self, seen: Seen, gram: NDArray[np.float64], ridge: float) -> None:
+        correlation, deviation = _standardised(seen.covariance)
+        np.fill_diagonal(correlation, 1.0 + ridge)
         self._precision = np.linalg.inv(correlation)
-        self._gram = gram * np.outer(self._deviation, self._deviation)
+        self._gram = gram * np.outer(deviation, deviation)
 
     def missed(self) -> NDArray[np.float64]:
         return np.asarray(self._gram.diagonal() / self._precision.diagonal())
@@ -168,30 +184,14 @@ def _standardised(
     return covariance / np.outer(scale, scale), deviation
 
 
-def _solve(seen: Seen, removed: NDArray[np.int64], kept: NDArray[np.int64], ridge: float) -> Fit:
-    correlation, deviation = _standardised(seen.covariance)
-    inner = correlation[np.ix_(kept, kept)]
-    np.fill_diagonal(inner, 1.0 + ridge)
-    solved = cho_solve(cho_factor(inner), correlation[np.ix_(kept, removed)]).T
+def _left_by_others(fitted: Seen, other: Seen, ridge: float) -> NDArray[np.float64]:
+    """Mean squared error in *other* of each filter, fitted by all others in *fitted*."""
+    correlation, deviation = _standardised(fitted.covariance)
+    np.fill_diagonal(correlation, 1.0 + ridge)
+    precision = np.linalg.inv(correlation)
     scale = np.where(deviation > 0, deviation, 1.0)
-    coefficients = solved * deviation[removed][:, None] / scale[kept]
-    return Fit(
-        coefficients=coefficients, constants=seen.mean[removed] - coefficients @ seen.mean[kept]
-    )
-
-
-def _unexplained(
-    seen: Seen, fit: Fit, removed: NDArray[np.int64], kept: NDArray[np.int64]
-) -> NDArray[np.float64]:
-    """Mean squared error of *fit* where *seen* was, shape ``(R,)``."""
-    cross = seen.covariance[np.ix_(removed, kept)]
-    inner = seen.covariance[np.ix_(kept, kept)]
-    slope = fit.coefficients
-    shift = seen.mean[removed] - slope @ seen.mean[kept] - fit.constants
-    error = (
-        seen.covariance.diagonal()[removed]
-        - 2 * np.einsum("rk,rk->r", slope, cross)
-        + np.einsum("rk,kl,rl->r", slope, inner, slope)
-        + shift**2
-    )
+    # Row j weighs all filters so that filter j less its fit comes out.
+    weights = precision / precision.diagonal()[:, None] * scale[:, None] / scale
+    shift = weights @ (other.mean - fitted.mean)
+    error = np.einsum("jk,kl,jl->j", weights, other.covariance, weights, optimize=True) + shift**2
     return np.asarray(np.maximum(error, 0.0))

@@ -185,7 +185,7 @@ def checksum(model: nn.Module) -> int:
     result = 0
     for parameter in model.parameters():
         flat = parameter.detach().cpu().contiguous().flatten()
-        result = zlib.crc32(memoryview(flat.view(torch.uint8).numpy()), result)
+        result = zlib.crc32(flat.view(torch.uint8).numpy().data, result)
     return result
 
 

@@ -20,7 +20,7 @@ from tensorview.capture.following import Following
 from tensorview.capture.layers import TRANSPOSED
 from tensorview.capture.probe import probing, run_probe
 from tensorview.errors import CaptureError, PruningError
-from tensorview.pruning.fit import Fit, Seen
+from tensorview.pruning.fit import Fit, Seen, choose_ridge
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -49,15 +49,18 @@ class Reader:
         shift: name of the module that can take a constant: the reader itself if it has a bias,
             else the BatchNorm that directly follows it, "" for none.
         gram: inner products of the kernels that read two filters, shape ``(F, F)``, float64.
-        whole: what it read; about zero where a constant can go nowhere.
-        halves: of the even samples and of the odd ones.
+        seen: what it read; about zero where a constant can go nowhere.
+        ridge: for fits on it, see `tensorview.pruning.fit.choose_ridge`.
+        unexplained: shape ``(F,)``, float64: share of each filter's variance that no combination
+            of all others explains, on samples that these were not fitted on.
     """
 
     cut: Cut
     shift: str
     gram: NDArray[np.float64]
-    whole: Seen
-    halves: tuple[Seen, ...]
+    seen: Seen
+    ridge: float
+    unexplained: NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -162,7 +165,7 @@ class _Reading:
         samples = max(1, _BLOCK_VALUES // max(1, values[0].numel()))
         for half in (0, 1):
             # All in double: a copy of a filter is to be found as exactly one.
-            for block in values[half::2].split(samples):
+            for block in torch.split(values[half::2], samples):
                 self.halves[half] = correlation.accumulate(self.halves[half], block.double())
 
     def after(self, _module: nn.Module, _inputs: Any, output: Any) -> None:
@@ -186,12 +189,15 @@ class _Reading:
         if not shift:
             seen = [each.about_zero() for each in seen]
         kernels = _columns(self.module, self.cut).flatten(1)
+        gram = (kernels @ kernels.T).cpu().numpy()
+        ridge, unexplained = choose_ridge(seen[1:], gram=gram)
         return Reader(
             cut=self.cut,
             shift=shift,
-            gram=(kernels @ kernels.T).cpu().numpy(),
-            whole=seen[0],
-            halves=tuple(seen[1:]) if len(moments) == 2 else (),
+            gram=gram,
+            seen=seen[0],
+            ridge=ridge,
+            unexplained=unexplained,
         )
 
 
