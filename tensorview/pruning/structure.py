@@ -12,12 +12,14 @@ import numpy as np
 import torch
 import torch_pruning
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from tensorview.analysis.precision import exact_dtype
 from tensorview.capture.layers import WATCHABLE
-from tensorview.capture.probe import dtype_of, follow_model, probing, run_probe
+from tensorview.capture.probe import device_of, dtype_of, follow_model, probing, run_probe
 from tensorview.errors import PruningError
 from tensorview.pruning.proof import SAMPLES, floating_tensors, prove
-from tensorview.pruning.surgery import axis_of
+from tensorview.pruning.surgery import axis_of, sentence
 from tensorview.steering.commands import near_matches
 
 if TYPE_CHECKING:
@@ -25,14 +27,15 @@ if TYPE_CHECKING:
 
     from tensorview.capture.probe import Probe
 
-TYPES = torch_pruning.ops.OPTYPE
+_TYPES = torch_pruning.ops.OPTYPE
 
-# They take any number of channels; where they care which, the proof fails.
+# They hold no numbers of a filter. Where they care which channel is which, the proof fails.
 _OPERATIONS = (
-    *(TYPES.ELEMENTWISE, TYPES.CONCAT, TYPES.SPLIT, TYPES.RESHAPE),
-    *(TYPES.UNBIND, TYPES.EXPAND, TYPES.SLICE),
+    *(_TYPES.ELEMENTWISE, _TYPES.CONCAT, _TYPES.SPLIT, _TYPES.SLICE),
+    *(_TYPES.RESHAPE, _TYPES.UNBIND, _TYPES.EXPAND),
 )
-_TENSORS = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
+_BATCH_NORM = nn.modules.batchnorm._BatchNorm  # noqa: SLF001  # has no public name
+_TENSORS = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -42,9 +45,9 @@ class Cut:
     Attributes:
         module: dotted name in the unwrapped model.
         role: ``"writes"`` (its outputs), ``"normalises"`` (BatchNorm) or ``"reads"`` (its inputs).
-        entries: shape ``(F, n)``, ascending along a row: which indices along that axis belong to
-            each filter. ``n`` is 1 but for a Linear behind a flatten, which has one a position.
-        length: of that axis, other layers' channels included.
+        entries: shape ``(F, n)``, ascending in each row: the indices along that axis of the module
+            that belong to each filter. A Linear behind a flatten has one a position, others one.
+        length: of that axis; more than ``F * n`` where other layers' channels lie there too.
     """
 
     module: str
@@ -55,12 +58,12 @@ class Cut:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Structure:
-    """All that must shrink when filters of a layer go.
+    """All that shrinks when filters of a layer go.
 
     Attributes:
         layer: the layer asked for.
         filters: how many it has, ``F``.
-        cuts: of every module that shrinks; that of the layer comes first.
+        cuts: of every module that shrinks, once for each role. The layer's own comes first.
     """
 
     layer: str
@@ -69,45 +72,50 @@ class Structure:
 
     @property
     def writers(self) -> tuple[Cut, ...]:
-        """Whose filters go together."""
+        """The layer, and those that lose filters with it because their outputs are added."""
         return tuple(cut for cut in self.cuts if cut.role == "writes")
 
     @property
     def readers(self) -> tuple[Cut, ...]:
-        """Who reads the filters' activations."""
+        """Layers that read the filters' activations."""
         return tuple(cut for cut in self.cuts if cut.role == "reads")
 
 
 def find_structure(model: nn.Module, layer: str, *, probe: Probe) -> Structure:
     """Find what must shrink when filters of *layer* go, and prove it on a copy.
 
-    The model itself is not touched, nor are random states.
+    Neither *model* nor a random state changes.
 
     Args:
         model: unwrapped.
         layer: name of a Conv, ConvTranspose or Linear.
-        probe: a call of the model; a few of its samples are run.
+        probe: a call of the model, of which the first samples are run.
 
     Raises:
-        PruningError: its filters cannot be removed, or not provably; the reason is said.
+        PruningError: its filters cannot go, or that they can is not proved; the reason is said.
     """
     name = _layer_name(model, layer)
-    twin = _twin(model, name)
-    ours = follow_model(replace(probe, autocast=None), twin)
-    with warnings.catch_warnings():
+    start = f"Cannot prune layer {name!r}:"
+    with warnings.catch_warnings(), torch.inference_mode(mode=False):
         warnings.simplefilter("ignore")
         try:
-            structure = _traced(twin, name, ours)
-            prove(twin, structure, ours)
+            twin = _twin(model, start)
+            sample = follow_model(replace(probe, autocast=None), twin)
+            structure = _traced(twin, name, sample)
+            prove(twin, structure, sample)
         except PruningError:
             raise
         except Exception as error:
-            reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
-            raise PruningError(f"Cannot prune layer {name!r}: {reason}.") from error
+            raise PruningError(f"{start} {sentence(error)}.") from error
     return structure
 
 
 def _layer_name(model: nn.Module, layer: str) -> str:
+    if any(isinstance(module, torch.jit.ScriptModule) for module in model.modules()):
+        raise PruningError(
+            f"Cannot prune layer {layer!r}: the model is scripted or traced by torch.jit; prune "
+            f"the original model."
+        )
     modules = dict(model.named_modules(remove_duplicate=False))
     if layer not in modules:
         known = [name for name, module in modules.items() if isinstance(module, WATCHABLE)]
@@ -117,30 +125,95 @@ def _layer_name(model: nn.Module, layer: str) -> str:
     module = modules[layer]
     if not isinstance(module, WATCHABLE):
         raise PruningError(
-            f"Layer {layer!r} is a {type(module).__name__} and has no filters to prune: expected "
-            f"a Conv, ConvTranspose or Linear."
+            f"Cannot prune layer {layer!r}: it is a {type(module).__name__} and has no filters; "
+            f"expected a Conv, ConvTranspose or Linear."
         )
-    return next(name for name, other in model.named_modules() if other is module)
+    names: dict[nn.Module, str] = {other: name for name, other in model.named_modules()}
+    return names[module]
 
 
-def _twin(model: nn.Module, name: str) -> nn.Module:
-    """Copy the model, in float32 where it is in less, every parameter ready to be traced."""
-    try:
-        twin = copy.deepcopy(model)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:300].rstrip(".") or type(error).__name__
+def _twin(model: nn.Module, start: str) -> nn.Module:
+    """Copy the model, precise enough for the proof, with every parameter to be followed."""
+    if any(is_lazy(parameter) for parameter in model.parameters()):
         raise PruningError(
-            f"Cannot prune layer {name!r}: the model cannot be copied for the proof: {reason}."
+            f"{start} the model has parameters without values yet; run one batch first."
+        )
+    try:
+        twin = copy.deepcopy(model, _not_copied(model))
+    except Exception as error:
+        raise PruningError(
+            f"{start} a proof needs a copy of the model, which cannot be made ({sentence(error)})."
         ) from error
-    if dtype_of(twin) in (torch.float16, torch.bfloat16):
-        twin.float()
+    twin.to(_proof_dtype(twin))
     for parameter in twin.parameters():
         parameter.requires_grad_(parameter.is_floating_point())
     return twin
 
 
+def _not_copied(model: nn.Module) -> dict[int, Any]:
+    """What the copy has instead of a copy, by id."""
+    # Tensors that were computed, and are kept as attributes, refuse to be copied.
+    instead: dict[int, Any] = {
+        id(value): value.detach().clone()
+        for module in model.modules()
+        for value in vars(module).values()
+        if isinstance(value, Tensor) and not value.is_leaf
+    }
+    # A hook that is a method would bring along a copy of whatever the user keeps beside the model.
+    for module in model.modules():
+        for hook in (*module._forward_hooks.values(), *module._forward_pre_hooks.values()):  # noqa: SLF001
+            owner = getattr(hook, "__self__", None)
+            if owner is not None and not isinstance(owner, nn.Module):
+                instead[id(owner)] = owner
+    return instead
+
+
+def _proof_dtype(model: nn.Module) -> torch.dtype:
+    """Precision in which outputs are compared: never less than the whole of float32."""
+    on_gpu = device_of(model).type == "cuda"  # whose convolutions round to TF32 unless told
+    if dtype_of(model) == torch.float64 or on_gpu:
+        return torch.float64
+    return exact_dtype(torch.float32)
+
+
 def _traced(twin: nn.Module, name: str, probe: Probe) -> Structure:
-    """Follow the layer's outputs through the autograd graph."""
+    """Follow the layer's outputs through the graph that autograd makes of a run."""
+    start, root = f"Cannot prune layer {name!r}:", twin.get_submodule(name)
+    graph, calls = _graph(twin, probe)
+    if not calls[root]:
+        raise PruningError(f"{start} the model does not call it on the probe.")
+    if root not in graph.module2node:
+        raise PruningError(f"{start} no gradient connects it with the model's output.")
+    _check_module(start, name, root, twin)
+    pruner = graph.get_pruner_of_module(root)
+    filters = int(pruner.get_out_channels(root))
+    if filters == 1:
+        raise PruningError(f"{start} it has one filter, and at least one must stay.")
+    names: dict[Any, str] = {module: path for path, module in twin.named_modules()}
+    names |= {parameter: path for path, parameter in twin.named_parameters()}
+    cuts = []
+    for item in graph.get_pruning_group(root, pruner.prune_out_channels, list(range(filters))):
+        node, module = item.dep.target, item.dep.target.module
+        if node.type in _OPERATIONS or (node.type == _TYPES.PRELU and module.num_parameters == 1):
+            continue
+        if node.type == _TYPES.OUTPUT:
+            raise PruningError(f"{start} its filters are channels of the model's output.")
+        other = names[module]
+        _check_module(start, other, module, twin)
+        if calls[module] > 1:
+            raise PruningError(
+                f"{start} the model calls {other!r} {calls[module]} times in one forward pass."
+            )
+        reads = graph.is_in_channel_pruning_fn(item.dep.handler)
+        role = "normalises" if node.type == _TYPES.BN else "reads" if reads else "writes"
+        cuts.append(_cut(start, item, other, role, filters))
+    if not any(cut.role == "reads" for cut in cuts):
+        raise PruningError(f"{start} no other layer reads its filters.")
+    return Structure(layer=name, filters=filters, cuts=tuple(cuts))
+
+
+def _graph(twin: nn.Module, probe: Probe) -> tuple[Any, Counter[nn.Module]]:
+    """Trace one run; count how often it calls each module."""
     calls: Counter[nn.Module] = Counter()
 
     def forward(model: nn.Module, _: object) -> list[Tensor]:
@@ -156,110 +229,64 @@ def _traced(twin: nn.Module, name: str, probe: Probe) -> Structure:
         graph.build_dependency(twin, example_inputs=None, forward_fn=forward, verbose=False)
     for handle in handles:
         handle.remove()
-    root = twin.get_submodule(name)
-    if not calls[root]:
-        raise PruningError(f"Cannot prune layer {name!r}: a forward pass does not call it.")
-    if root not in graph.module2node:
-        raise PruningError(
-            f"Cannot prune layer {name!r}: nothing that it computes can be followed to the "
-            f"model's outputs."
-        )
-    pruner = graph.get_pruner_of_module(root)
-    filters = int(pruner.get_out_channels(root))
-    if filters == 1:
-        raise PruningError(f"Cannot prune layer {name!r}: it has a single filter.")
-    names = {module: path for path, module in twin.named_modules()}
-    names.update({parameter: path for path, parameter in twin.named_parameters()})
-    cuts = []
-    for item in graph.get_pruning_group(root, pruner.prune_out_channels, list(range(filters))):
-        node = item.dep.target
-        if _bears_anything(node):
-            continue
-        start = f"Cannot prune layer {name!r}:"
-        if node.type == TYPES.OUTPUT:
-            raise PruningError(f"{start} its filters are channels of the model's output.")
-        other = names[node.module]
-        _check_module(start, other, node.module, calls[node.module], twin)
-        reads = graph.is_in_channel_pruning_fn(item.dep.handler)
-        normalises = node.type == TYPES.BN
-        role = "normalises" if normalises else "reads" if reads else "writes"
-        module: Any = node.module
-        cuts.append(
-            Cut(
-                module=other,
-                role=role,
-                entries=_entries(start, other, item, filters),
-                length=module.num_features
-                if normalises
-                else int(module.weight.shape[axis_of(module, role)]),
-            )
-        )
-    if not any(cut.role == "reads" for cut in cuts):
-        raise PruningError(
-            f"Cannot prune layer {name!r}: no other layer reads its filters, which are channels "
-            f"of the model's output."
-        )
-    return Structure(layer=name, filters=filters, cuts=tuple(cuts))
+    return graph, calls
 
 
-def _bears_anything(node: Any) -> bool:
-    """Whether an operation takes any number of channels."""
-    return node.type in _OPERATIONS or (
-        node.type == TYPES.PRELU and node.module.num_parameters == 1
+def _cut(start: str, item: Any, other: str, role: str, filters: int) -> Cut:
+    module = item.dep.target.module
+    length = (
+        module.num_features if role == "normalises" else module.weight.shape[axis_of(module, role)]
     )
-
-
-def _entries(start: str, other: str, item: Any, filters: int) -> NDArray[np.int64]:
     rows: list[list[int]] = [[] for _ in range(filters)]
     for index, root in zip(item.idxs, item.root_idxs, strict=True):
         rows[root].append(index)
-    if len({len(row) for row in rows}) != 1:
-        raise PruningError(f"{start} only some of its filters reach {other!r}.")
-    return np.array([sorted(row) for row in rows], np.int64)
+    if len({len(row) for row in rows}) > 1:
+        raise PruningError(f"{start} some of its filters reach {other!r}, and others do not.")
+    entries = np.sort(np.array(rows, np.int64), axis=1)
+    if entries.max() >= length:
+        raise PruningError(
+            f"{start} which channels of {other!r} are its filters cannot be told, for example "
+            f"because channels are padded, sliced or regrouped between them."
+        )
+    return Cut(module=other, role=role, entries=entries, length=length)
 
 
-def _check_module(start: str, other: str, module: Any, calls: int, twin: nn.Module) -> None:
-    """Refuse what works on the filters and cannot shrink with them."""
+def _check_module(start: str, name: str, module: Any, twin: nn.Module) -> None:
+    """Refuse what works on filters and cannot shrink with them."""
     if isinstance(module, nn.Parameter):
         raise PruningError(
-            f"{start} parameter {other!r} works on its filters, and belongs to no Conv, Linear or "
-            f"BatchNorm that could shrink with it."
+            f"{start} parameter {name!r} works on its filters, and is no weight or bias of a Conv, "
+            f"Linear or BatchNorm."
         )
-    kind = type(module).__name__
-    if not isinstance(module, (*WATCHABLE, nn.modules.batchnorm._BatchNorm)):  # noqa: SLF001
+    if not isinstance(module, (*WATCHABLE, _BATCH_NORM)):
         raise PruningError(
-            f"{start} {other!r} ({kind}) works on its filters, and only Conv, Linear and "
-            f"BatchNorm can shrink with it."
+            f"{start} {name!r} works on its filters, and is a {type(module).__name__}; only Conv, "
+            f"Linear and BatchNorm can shrink."
         )
     if getattr(module, "groups", 1) != 1:
         raise PruningError(
-            f"{start} {other!r} is a convolution in {module.groups} groups, where no filter can "
-            f"go alone."
+            f"{start} {name!r} is a convolution in {module.groups} groups, which must stay equally "
+            f"large."
         )
-    if calls > 1:
-        raise PruningError(f"{start} {other!r} is called {calls} times in one forward pass.")
-    own = {**module._parameters, **module._buffers}  # noqa: SLF001
-    for name, tensor in own.items():
-        if tensor is None:
-            continue
-        if name not in _TENSORS:
-            raise PruningError(
-                f"{start} {other!r} ({kind}) has {name!r} beside its weight and bias, and what "
-                f"that does is not known."
-            )
-        if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided:
-            raise PruningError(
-                f"{start} '{other}.{name}' is a {type(tensor).__name__}, not a plain tensor."
-            )
-    if "weight" not in own:
-        raise PruningError(f"{start} the weight of {other!r} is computed from other parameters.")
-    for name, parameter in module.named_parameters(recurse=False):
+    tensors = module._parameters | module._buffers  # noqa: SLF001  # with those that are None
+    if "weight" not in tensors:
+        raise PruningError(f"{start} the weight of {name!r} is computed from other parameters.")
+    for own, tensor in tensors.items():
+        _check_tensor(start, f"{name}.{own}", tensor, known=own in _TENSORS)
         owners = [
-            path
-            for path, candidate in twin.named_parameters(remove_duplicate=False)
-            if candidate is parameter
+            f"{path}.{key}"
+            for path, other in twin.named_modules()
+            for key, parameter in other._parameters.items()  # noqa: SLF001
+            if parameter is tensor is not None
         ]
         if len(owners) > 1:
-            raise PruningError(
-                f"{start} '{other}.{name}' is shared: it is {' and '.join(map(repr, owners))}."
-            )
+            raise PruningError(f"{start} {' and '.join(map(repr, owners))} are one parameter.")
+
+
+def _check_tensor(start: str, name: str, tensor: Tensor | None, *, known: bool) -> None:
+    if not known and tensor is not None:
+        raise PruningError(f"{start} what its module does with {name!r} is not known.")
+    if tensor is not None and (
+        type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided
+    ):
+        raise PruningError(f"{start} {name!r} is a {type(tensor).__name__}, not a plain tensor.")
