@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from tensorview.capture.result import LayerCapture
 
+WINDOW = 10
+"""Captures over which a path's straightness is taken; before there are so many it is NaN."""
 ENOUGH_SAMPLES = 256
 """Samples over which a filter that is constant is dead rather than rarely used."""
 
@@ -41,8 +43,9 @@ class Examination:
             - ``moved``: distance from the capture before, as a share of the weights' length, per
               step; only where there is a gradient that is not zero;
             - ``curvature``: angle in degrees by which the path turned at the capture before;
-            - ``straightness``: of the path through all examinations given and this one;
+            - ``straightness``: of the path through the last `WINDOW` captures;
             - ``path_moved``: distance between that path's ends, as a share of the weights' length;
+            - ``path_steps``: steps from one to the other;
             - ``dead_share``: of all filters;
             - ``dead_surely``: dead filters, where the probe has `ENOUGH_SAMPLES`;
             - ``saturated``, ``saturated_share``: filters shown that are, see
@@ -75,7 +78,8 @@ def examine(
     Args:
         step: optimizer steps done.
         found: of it.
-        past: its last examinations, the newest last; all of this weight's shape.
+        past: its last ``WINDOW - 1`` examinations or fewer, the newest last; all of this weight's
+            shape.
         largest: finite `sensitivity` of all layers, 0 for none.
         is_last: whether it is the last layer.
     """
@@ -89,6 +93,11 @@ def examine(
     if past and gradient > 0.0 and weight > 0.0:
         distance = float(np.linalg.norm(path[-1] - path[-2]))
         moved = distance / weight / (step - past[-1].step)
+    straight = path_moved = path_steps = math.nan
+    if len(path) == WINDOW and weight > 0.0:
+        straight = straightness(path)
+        path_moved = float(np.linalg.norm(path[-1] - path[0])) / weight
+        path_steps = float(step - past[0].step)
     dead_share = dead_surely = saturated = saturated_share = math.nan
     activations = found.activations
     if activations is not None:
@@ -104,8 +113,9 @@ def examine(
         "sensitivity_share": _share(slope, largest),
         "moved": moved,
         "curvature": turning_angle(path),
-        "straightness": straightness(path),
-        "path_moved": float(np.linalg.norm(path[-1] - path[0])) / weight if weight else math.nan,
+        "straightness": straight,
+        "path_moved": path_moved,
+        "path_steps": path_steps,
         "dead_share": dead_share,
         "dead_surely": dead_surely,
         "saturated": saturated,

@@ -6,7 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from tensorview.analysis.examination import examine, sensitivity
+import numpy as np
+
+from tensorview.analysis.examination import WINDOW, examine, sensitivity
 from tensorview.analysis.rules import RULES
 
 if TYPE_CHECKING:
@@ -14,10 +16,6 @@ if TYPE_CHECKING:
 
     from tensorview.analysis.examination import Examination
     from tensorview.capture.result import LayerCapture
-
-WINDOW = 10
-"""Captures of a layer that are remembered, and that its path's straightness is taken over."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Flag:
@@ -78,6 +76,7 @@ class Health:
         for key in [key for key in self._standing if key[0] == layer]:
             del self._standing[key]
 
+    @np.errstate(invalid="ignore", over="ignore")  # what is not finite is found, not computed with
     def examine(self, step: int, layers: Sequence[LayerCapture]) -> dict[str, dict[str, float]]:
         """Look at one capture; of a step that was seen before, it takes the former one's place.
 

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from tensorview.analysis.examination import Examination
 
 FAR = 0.01
-"""A path that is straight over a longer way than this share of the weights learns fast."""
+"""A path that went further than this share of the weights is straight because it learns fast."""
+LONG = 100
+"""Steps below which momentum alone makes a path straight: ten times the memory of 0.9."""
 SETTLED = 3
 """Captures in a row without its cause that lower a flag."""
 
@@ -118,12 +120,12 @@ RULES = (
     Rule(
         kind="straight path",
         number="straightness",
-        threshold=0.98,
+        threshold=0.9,
         above=True,
         captures=1,
         source="measured, see docs/health.md",
-        beside=("curvature", "path_moved", "update_ratio", "gradient_norm"),
-        given=lambda numbers: numbers["path_moved"] <= FAR,
+        beside=("path_moved", "path_steps", "curvature", "update_ratio", "gradient_norm"),
+        given=lambda numbers: numbers["path_moved"] <= FAR and numbers["path_steps"] >= LONG,
     ),
     Rule(
         kind="dead layer",
