@@ -3,6 +3,7 @@
 Usage: TENSORVIEW_DATA=<folder> python benchmarks/health.py
 """
 
+import itertools
 import logging
 import os
 import sys
@@ -41,7 +42,7 @@ def deep(nonlinearity, *, depth, std=None):
     """An MLP on 784 pixels; *std* of all weights instead of PyTorch's own beginning."""
     sizes = [784] + [100] * depth
     layers = [nn.Flatten()]
-    for before, after in zip(sizes, sizes[1:], strict=False):
+    for before, after in itertools.pairwise(sizes):
         layers += [nn.Linear(before, after), nonlinearity()]
     model = nn.Sequential(*layers, nn.Linear(100, 10))
     for layer in model:
@@ -233,11 +234,11 @@ def main():
             found.append(extremes(snapshot))
             for flag in flags:
                 kinds.setdefault(flag.kind, {}).setdefault(seed, []).append(flag)
-        texts = [
-            f"{kind}: {'/'.join(str(len({f.layer for f in by.get(s, ())})) for s in range(seeds))}, "
-            f"{max(min(flag.step for flag in flags) for flags in by.values())}"
-            for kind, by in kinds.items()
-        ]
+        texts = []
+        for kind, by_seed in kinds.items():
+            layers = [len({flag.layer for flag in by_seed.get(seed, ())}) for seed in range(seeds)]
+            first = max(flags[0].step for flags in by_seed.values())
+            texts.append(f"{kind}: {'/'.join(map(str, layers))}, {first}")
         worst = [choose(column) for choose, column in zip(WORST, np.array(found).T, strict=True)]
         numbers = " | ".join(f"{value:.2g}" for value in worst)
         print(f"| {name} | {seeds} | {'; '.join(texts) or 'none'} | {numbers} |", flush=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tensorview.analysis.examination import Examination
     from tensorview.capture.result import LayerCapture
 
+
 @dataclass(frozen=True, kw_only=True)
 class Flag:
     """Something of a layer that a person should look at.
@@ -59,6 +60,7 @@ class Health:
         self._standing: dict[tuple[str, str], Flag] = {}
         self._raised: set[tuple[str, str]] = set()
         self._new: list[Flag] = []
+        self._forgotten: set[str] = set()
 
     @property
     def flags(self) -> tuple[Flag, ...]:
@@ -71,8 +73,12 @@ class Health:
         return new
 
     def forget(self, layer: str) -> None:
-        """Begin anew with *layer*, whose weights were changed by something else than training."""
+        """Begin anew with *layer*, whose weights were changed by something else than training.
+
+        Its flags are lowered, and the update ratio of its next capture counts for nothing.
+        """
         self._past.pop(layer, None)
+        self._forgotten.add(layer)
         for key in [key for key in self._standing if key[0] == layer]:
             del self._standing[key]
 
@@ -98,9 +104,15 @@ class Health:
             past = self._past_of(found, step=step)
             past.append(
                 examine(
-                    step, found, past=past, largest=largest, is_last=found.name == layers[-1].name
+                    step,
+                    found,
+                    past=past,
+                    largest=largest,
+                    is_last=found is layers[-1],
+                    has_jumped=found.name in self._forgotten,
                 )
             )
+            self._forgotten.discard(found.name)
             self._judge(found.name, past)
             columns[found.name] = self._columns(found.name, past[-1].numbers)
         return columns

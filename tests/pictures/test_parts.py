@@ -100,7 +100,7 @@ def test_labels_are_short(value, text):
 
 
 def test_columns_become_charts_in_a_fixed_order():
-    """The loss, then what else was logged, then a chart a quantity; none of nothing, or of no faults."""
+    """The loss, what else was logged, a chart a quantity; none of nothing, or of no faults."""
     columns = {
         "step": np.arange(3.0),
         "val/accuracy": np.ones(3),
