@@ -33,6 +33,7 @@ class BoundedLeNet5(LeNet5):
         self.bounded = bounded
 
     def forward(self, images):
+        """As its parent's."""
         x = F.max_pool2d(self.bounded(self.conv1(images)), 2)
         x = F.max_pool2d(self.bounded(self.conv2(x)), 2)
         return self.fc2(self.bounded(self.fc1(x.flatten(1))))

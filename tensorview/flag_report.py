@@ -32,7 +32,7 @@ class FlagReport:
         self._said: set[tuple[str, str]] = set()
 
     def tell(self, flags: Sequence[Flag]) -> None:
-        """Tell of *flags*, all of one step. Those of one kind share a line of the log."""
+        """Tell of *flags*. Those of one kind share a line of the log."""
         fresh = [flag for flag in flags if (flag.layer, flag.kind) not in self._said]
         self._said.update((flag.layer, flag.kind) for flag in fresh)
         for kind in dict.fromkeys(flag.kind for flag in fresh):

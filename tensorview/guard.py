@@ -27,10 +27,9 @@ class Guard:
         self.faults: dict[str, int] = {}
         self.seconds = 0.0
         self._strict = strict
-        self._depth = 0
 
     def do(self, action: Callable[[], object], *, step: int, what: str = "a capture") -> None:
-        """Do *action*, which may itself call this; a fault of ours is logged once and counted.
+        """Do *action*; a fault of ours is logged once and counted.
 
         Args:
             action: what to do.
@@ -38,7 +37,6 @@ class Guard:
             what: is skipped when *action* fails, for the message.
         """
         started = time.perf_counter()
-        self._depth += 1
         try:
             action()
         except Exception as error:
@@ -49,6 +47,4 @@ class Guard:
                 log.error("tensorview skipped %s at step %d: %s", what, step, text)
             self.faults[text] = self.faults.pop(text, 0) + 1
         finally:
-            self._depth -= 1
-            if not self._depth:  # else it is part of what is counted already
-                self.seconds += time.perf_counter() - started
+            self.seconds += time.perf_counter() - started

@@ -298,6 +298,7 @@ class Watcher:
             del self._capturer
             if self._outputs is not None:
                 self._guard.do(self._outputs.close, step=self._step)
+        self._flag_report.tell(self._memory.health.take_new())
 
     def __enter__(self) -> Watcher:  # noqa: PYI034  # typing.Self needs Python 3.11
         """Return itself; the end of the block closes it."""
@@ -329,8 +330,6 @@ class Watcher:
         if self._captures.pending is not None:
             self._guard.do(self._captures.finish_if_ready, step=self._step)
         due = self._is_due(self._step)
-        if self._closed:  # by the user's on_flag
-            return
         if self._listener is not None and self._listener.is_due(self._step):
             self._listener.look(self._step, idle=self._idle)
             if self._closed:
@@ -340,10 +339,10 @@ class Watcher:
             self._guard.do(follow, step=self._step, what="pruning")
         if due and self._captures.last_step != self._step:
             self._guard.do(self._capture, step=self._step)
-        if self._closed:  # by the user's on_flag
-            return
         if self._capturer.takes_batches and self._is_due(self._step + 1):
             self._guard.do(self._captures.attach_to_batch, step=self._step)
+        # Last, because the user's function may close this.
+        self._flag_report.tell(self._memory.health.take_new())
 
     def _capture(self) -> None:
         self._captures.take(self._step)
@@ -369,7 +368,6 @@ class Watcher:
     def _publish(self, snapshot: Snapshot) -> None:
         if self._outputs is not None:
             self._outputs.publish(snapshot)
-        self._flag_report.tell(self._memory.health.take_new())
 
 
 _watchers: dict[int, Watcher] = {}

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from tensorview.analysis.examination import Examination
 
-FAR = 0.01
+FAR = 0.005
 """A path that went further than this share of the weights is straight because it learns fast."""
 LONG = 100
 """Steps below which momentum alone makes a path straight: ten times the memory of 0.9."""

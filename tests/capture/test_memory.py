@@ -121,6 +121,7 @@ def test_scalars_come_and_go():
         "straightness",
         "saturated",
         "flags",
+        "filters",
     }
 
 
