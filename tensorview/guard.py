@@ -28,7 +28,7 @@ class Guard:
         self.seconds = 0.0
         self._strict = strict
 
-    def do(self, action: Callable[[], None], *, step: int, what: str = "a capture") -> None:
+    def do(self, action: Callable[[], object], *, step: int, what: str = "a capture") -> None:
         """Do *action*; a fault of ours is logged once and counted.
 
         Args:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 
 from tensorview.analysis.groups import group
+from tensorview.analysis.health import Health
 from tensorview.analysis.ranges import nice_range, nice_symmetric
 from tensorview.analysis.trajectory import (
     axes_title,
@@ -41,12 +42,16 @@ class Memory:
         layers: watched.
         settings: of the run; name, views, form, threshold, linkage and trajectory axes count here.
 
+    Attributes:
+        health: the flags that are raised.
+
     Raises:
         ConfigurationError: trajectory axes that are not there.
     """
 
     def __init__(self, layers: Sequence[WatchedLayer], *, settings: Settings) -> None:
         shapes = {layer.name: layer.weight_shape for layer in layers}
+        self.health = Health()
         self._settings = settings
         axes = parse_axes(settings.trajectory_axes, shapes=shapes)
         self._titles = {name: tuple(map(axes_title, triples)) for name, triples in axes.items()}
@@ -77,12 +82,13 @@ class Memory:
         Returns:
             The snapshot; it shares no memory with what is remembered.
         """
+        examined = self.health.examine(step, result.layers)
         row = {
             **(logged or {}),
             **{
                 f"{found.name}/{quantity}": value
                 for found in result.layers
-                for quantity, value in found.scalars.items()
+                for quantity, value in {**found.scalars, **examined[found.name]}.items()
             },
             "step": float(step),
         }

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from tensorview.analysis.health import Flag
+
 
 @dataclass(frozen=True, kw_only=True)
 class SinkStatus:
@@ -32,6 +34,7 @@ class Status:
         captures: snapshots taken.
         dropped: captures that a sink did not get, summed over sinks.
         reduced: one sentence a layer that is not shown in full.
+        flags: of the training's health that stand now, oldest first.
         sinks: by name: ``"files"``, ``"live"``.
         faults: faults of ours since the start, and the last one's text.
         last_fault: empty if there was none.
@@ -48,6 +51,7 @@ class Status:
     captures: int
     dropped: int
     reduced: tuple[str, ...]
+    flags: tuple[Flag, ...]
     sinks: dict[str, SinkStatus]
     faults: int
     last_fault: str
@@ -80,6 +84,7 @@ class Status:
             for layer, (now, first) in self.pruned.items()
         ]
         lines += [f"reduced: {sentence}" for sentence in self.reduced]
+        lines += [f"flag: {flag}" for flag in self.flags]
         if self.faults:
             lines.append(f"{self.faults} faults, the last: {self.last_fault}")
         return "\n".join(lines)

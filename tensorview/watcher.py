@@ -15,6 +15,7 @@ from tensorview import capture
 from tensorview.capture.stand_in import stand_in_for
 from tensorview.capture.uncompiled import uncompiled
 from tensorview.captures import Captures
+from tensorview.flag_report import FlagReport
 from tensorview.guard import Guard
 from tensorview.memory import Memory
 from tensorview.outputs import Outputs, find_live, make_run
@@ -60,6 +61,7 @@ class Watcher:
         self._reduced: tuple[str, ...] = ()
         self._capturer = capture.Capturer(stand_in_for(eager), settings=settings)
         self._memory = Memory(self._capturer.layers, settings=settings)
+        self._flag_report = FlagReport(settings.on_flag, guard=self._guard)
         self._controls = Controls(every=settings.every)
         self._captures = Captures(
             self._capturer, memory=self._memory, controls=self._controls, publish=self._publish
@@ -266,6 +268,7 @@ class Watcher:
             captures=self._captures.count,
             dropped=sum(sink.dropped for sink in sinks.values()),
             reduced=self._reduced if self._closed else self._capturer.reduced,
+            flags=self._memory.health.flags,
             sinks=sinks,
             faults=sum(self._guard.faults.values()),
             last_fault=next(reversed(self._guard.faults), ""),
@@ -295,6 +298,7 @@ class Watcher:
             del self._capturer
             if self._outputs is not None:
                 self._guard.do(self._outputs.close, step=self._step)
+        self._flag_report.tell(self._memory.health.take_new())
 
     def __enter__(self) -> Watcher:  # noqa: PYI034  # typing.Self needs Python 3.11
         """Return itself; the end of the block closes it."""
@@ -337,6 +341,8 @@ class Watcher:
             self._guard.do(self._capture, step=self._step)
         if self._capturer.takes_batches and self._is_due(self._step + 1):
             self._guard.do(self._captures.attach_to_batch, step=self._step)
+        # Last, because the user's function may close this.
+        self._flag_report.tell(self._memory.health.take_new())
 
     def _capture(self) -> None:
         self._captures.take(self._step)

@@ -35,7 +35,7 @@ class LayerCapture:
             estimate, see `tensorview.analysis.sketch.relative_change`; NaN without an optimizer,
             and where filters or inputs were removed since the step), ``filters`` (how many),
             ``dead`` and ``nonfinite_activations`` (counts over all channels, NaN without
-            activations), ``nonfinite_weights``.
+            activations), ``nonfinite_weights``, ``nonfinite_gradients`` (NaN without a gradient).
     """
 
     name: str
@@ -98,6 +98,7 @@ def describe_layer(
             "filters": float(layer.out),
             "dead": float(dead),
             "nonfinite_weights": float(norms[3]),
+            "nonfinite_gradients": float(norms[4]),
             "nonfinite_activations": float(non_finite),
         },
     )

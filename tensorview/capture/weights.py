@@ -39,14 +39,15 @@ def reduce_weight(
         views: that are made.
 
     Returns:
-        ``sketch``, ``norms`` (weight, gradient, update ratio, weights not finite; float64), and if
-        asked for ``weights`` and ``axes``, all on their device.
+        ``sketch``, ``norms`` (weight, gradient, update ratio, weights and gradients not finite;
+        float64), and if asked for ``weights`` and ``axes``, all on their device.
     """
     weight = read_weight(layer)
     original = in_original_shape(weight, layer)
     after = sketch(original)
     nothing = torch.full((), torch.nan, dtype=torch.float64, device=weight.device)
-    gradients = [torch.linalg.vector_norm(part).double() for part in read_gradients(layer)]
+    parts = read_gradients(layer)
+    gradients = [torch.linalg.vector_norm(part).double() for part in parts]
     part = {
         "sketch": after,
         "norms": torch.stack(
@@ -54,7 +55,8 @@ def reduce_weight(
                 torch.linalg.vector_norm(weight).double(),
                 torch.linalg.vector_norm(torch.stack(gradients)) if gradients else nothing,
                 nothing if before is None else relative_change(before, after),
-                torch.count_nonzero(weight - weight).double(),  # NaN where not finite, else 0
+                _count_nonfinite([weight]),
+                _count_nonfinite(parts) if parts else nothing,
             ]
         ),
     }
@@ -65,6 +67,11 @@ def reduce_weight(
             [torch.stack([weight[index] for index in triple]) for triple in axes]
         ).double()
     return part
+
+
+def _count_nonfinite(parts: list[Tensor]) -> Tensor:
+    # NaN where not finite, else 0.
+    return torch.stack([torch.count_nonzero(part - part) for part in parts]).sum().double()
 
 
 def _choose_weights(values: Tensor, plan: WeightPlan) -> Tensor:

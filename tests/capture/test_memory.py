@@ -115,7 +115,13 @@ def test_scalars_come_and_go():
         "update_ratio",
         "dead",
         "nonfinite_weights",
+        "nonfinite_gradients",
         "nonfinite_activations",
+        "curvature",
+        "straightness",
+        "saturated",
+        "flags",
+        "filters",
     }
 
 

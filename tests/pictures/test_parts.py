@@ -100,13 +100,16 @@ def test_labels_are_short(value, text):
 
 
 def test_columns_become_charts_in_a_fixed_order():
-    """The loss, then what else was logged, then a chart a quantity; empty columns have none."""
+    """The loss, what else was logged, a chart a quantity; none of nothing, or of no faults."""
     columns = {
         "step": np.arange(3.0),
         "val/accuracy": np.ones(3),
         "a.b/gradient_norm": np.array([1.0, 0.0, np.nan]),
-        "a.b/nonfinite_weights": np.zeros(3),
+        "a.b/nonfinite_weights": np.array([0.0, 2.0, 0.0]),
+        "a.b/nonfinite_activations": np.zeros(3),
         "a.b/dead": np.zeros(3),
+        "a.b/flags": np.ones(3),
+        "a.b/flag_stalled": np.ones(3),
         "a.b/custom_thing": np.ones(3),
         "a.b/update_ratio": np.full(3, np.nan),
         "loss": np.array([np.nan, 2.0, 1.0]),
@@ -114,11 +117,11 @@ def test_columns_become_charts_in_a_fixed_order():
 
     found = charts(columns, layers=["a.b"])
 
-    titles = ["loss", "val/accuracy", "gradient norm", "dead filters"]
+    titles = ["loss", "val/accuracy", "gradient norm", "health flags", "dead filters"]
     titles += ["weights not finite", "custom thing"]
     assert titles == [chart.title for chart in found]
-    assert [chart.logarithmic for chart in found] == [False, False, True, False, False, False]
-    assert [chart.lines[0].layer for chart in found] == [None, None] + ["a.b"] * 4
+    assert [chart.logarithmic for chart in found] == [False, False, True] + [False] * 4
+    assert [chart.lines[0].layer for chart in found] == [None, None] + ["a.b"] * 5
 
 
 @pytest.mark.parametrize(

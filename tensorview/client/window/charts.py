@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 import numpy as np
 
+from tensorview.analysis.rules import RULES
 from tensorview.client.window.labels import Labels
 from tensorview.client.window.notes import header, read_notes
 from tensorview.client.window.upkeep import show_now
@@ -32,9 +33,14 @@ MOST_DOTS = 12
 DOT, NO_DOT = "4", "0"
 LOG_MARGIN = 1.3
 """Factor by which a logarithmic axis reaches beyond the values."""
-ALWAYS = {"update_ratio", "gradient_norm", "dead"}
+ALWAYS = {"update_ratio", "gradient_norm", "curvature", "dead"}
 """Shown for every layer; other quantities only where they are not 0, as they should be."""
-SUFFIXES = {"nonfinite_weights": " (weights)", "nonfinite_activations": " (activations)"}
+SUFFIXES = {
+    "nonfinite_weights": " (weights)",
+    "nonfinite_gradients": " (gradients)",
+    "nonfinite_activations": " (activations)",
+    **{rule.column: f" ({rule.kind})" for rule in RULES},
+}
 
 
 class Chart(NamedTuple):
@@ -44,19 +50,24 @@ class Chart(NamedTuple):
         about: what is behind its title; empty for what is known of the run.
         quantities: of the layers; none for what the user logged.
         is_logarithmic: the y axis.
+        nothing: is behind the title instead, where there are no lines.
     """
 
     about: str
     quantities: tuple[str, ...]
     is_logarithmic: bool = False
+    nothing: str = "no values"
 
 
 CHARTS = {
     "Loss": Chart("", ()),
     "Update ratio": Chart("last update / weights, log scale", ("update_ratio",), True),
     "Gradient norm": Chart("log scale", ("gradient_norm",), True),
+    "Flags": Chart("1 while they stand", tuple(rule.column for rule in RULES), nothing="none"),
+    "Curvature": Chart("of the path, degrees a capture", ("curvature",)),
     "Dead filters": Chart(
-        "and values that are not finite", ("dead", "nonfinite_weights", "nonfinite_activations")
+        "and values that are not finite",
+        ("dead", "nonfinite_weights", "nonfinite_gradients", "nonfinite_activations"),
     ),
 }
 
@@ -119,7 +130,7 @@ class ChartDisplay:
         # Of a line with one point VTK would complain in a box.
         has_lines = len(columns.get("step", ())) > 1
         if notes.run and not (found and has_lines):
-            about = "no values" if has_lines else "from the second capture on"
+            about = self._chart.nothing if has_lines else "from the second capture on"
         if has_lines:
             self._draw(found, columns=columns)
         if self._shown:

@@ -154,7 +154,7 @@ def _new_view(title: str) -> Any:
 
 
 def _lay_out(name: str, views: list[Any]) -> None:
-    """Put views side by side; four in two rows."""
+    """Put views side by side; four and six in two rows."""
     layout = CreateLayout(name)
     layout.AssignView(0, views[0])
     if len(views) == 4:
@@ -164,6 +164,13 @@ def _lay_out(name: str, views: list[Any]) -> None:
         layout.AssignView(4, views[2])
         layout.SplitVertical(2, 0.5)
         layout.AssignView(6, views[3])
+    elif len(views) == 6:
+        layout.SplitHorizontal(0, 1 / 3)
+        layout.SplitHorizontal(2, 0.5)
+        for index, column in enumerate((1, 5, 6)):
+            layout.AssignView(column, views[index])
+            layout.SplitVertical(column, 0.5)
+            layout.AssignView(2 * column + 2, views[index + 3])
     elif len(views) == 3:
         layout.SplitHorizontal(0, 1 / 3)
         layout.AssignView(2, views[1])

@@ -13,7 +13,7 @@ from tensorview.worker.pictures import colours
 from tensorview.worker.pictures.content import places
 from tensorview.worker.pictures.legend import Key
 from tensorview.worker.pictures.scene import Rectangle
-from tensorview.worker.pictures.series import charts, key_layers, layer_colours
+from tensorview.worker.pictures.series import charts, key_layers, layer_colours, standing_flags
 from tensorview.worker.pictures.ticks import label, log_ticks, ticks
 
 if TYPE_CHECKING:
@@ -59,6 +59,10 @@ def draw(part: Part, frame: Frame, *, last: Frame) -> None:
         part.legend.keys([Key(tones[i], layers[i], "line") for i in shown], title="layers")
         if len(shown) < len(layers):
             part.legend.note(f"{len(layers)} layers, coloured\nby their place in the network")
+    past = np.flatnonzero(columns["step"] <= frame.step)
+    flags = standing_flags(columns, layers=layers, row=past[-1]) if len(past) else []
+    if flags:
+        part.legend.keys([Key(colours.INK, text, "dot") for text in flags], title="health flags")
     for mark in {chart.mark for chart in found if chart.mark is not None}:
         part.legend.keys([Key(colours.MUTED, f"rule of thumb, {label(mark)}", "dashed")])
 

@@ -22,15 +22,24 @@ RULE_OF_THUMB = 1e-3
 
 _TITLES = {
     "loss": "loss",
-    "weight_norm": "weight norm",
     "gradient_norm": "gradient norm",
     "update_ratio": "update / weight norm",
+    "curvature": "curvature, degrees a capture",
+    "straightness": "straightness of the path",
+    "weight_norm": "weight norm",
+    "flags": "health flags",
     "dead": "dead filters",
+    "saturated": "saturated filters",
     "nonfinite_weights": "weights not finite",
+    "nonfinite_gradients": "gradients not finite",
     "nonfinite_activations": "activations not finite",
 }
 _LOGARITHMIC = {"gradient_norm", "update_ratio"}
-_COUNTS = {"dead", "nonfinite_weights", "nonfinite_activations"}
+_FAULTS = {"saturated", "nonfinite_weights", "nonfinite_gradients", "nonfinite_activations"}
+"""Counts that have no chart where they are 0 throughout, as they should be."""
+_COUNTS = {"flags", "dead", *_FAULTS}
+_FLAG = "flag_"
+"""Begins the columns of single kinds of flags."""
 
 
 class Line(NamedTuple):
@@ -63,7 +72,8 @@ def charts(columns: Mapping[str, NDArray[Any]], *, layers: Sequence[str]) -> lis
     """Sort columns into charts: the loss, what else was logged, then layer by layer quantities.
 
     Args:
-        columns: of equal length, by name: ``"step"``, ``"<layer>/<quantity>"``, others.
+        columns: of equal length, by name: ``"step"``, ``"<layer>/<quantity>"``, others. Those of
+            single kinds of flags are left out, see `standing_flags`.
         layers: all layers' names; their place decides their colour.
 
     Returns:
@@ -74,6 +84,8 @@ def charts(columns: Mapping[str, NDArray[Any]], *, layers: Sequence[str]) -> lis
     tones = dict(zip(layers, layer_colours(len(layers)), strict=True))
     for name, values in columns.items():
         layer, _, quantity = name.rpartition("/")
+        if layer in tones and quantity.startswith(_FLAG):
+            continue
         if layer in tones:
             quantities.setdefault(quantity, []).append(Line(layer, values, tones[layer]))
         elif name != "step":
@@ -91,6 +103,8 @@ def charts(columns: Mapping[str, NDArray[Any]], *, layers: Sequence[str]) -> lis
     ]
     for quantity, lines in quantities.items():
         positive = any((line.values[np.isfinite(line.values)] > 0).any() for line in lines)
+        if quantity in _FAULTS and not positive:
+            continue
         found.append(
             Chart(
                 title=_TITLES.get(quantity, quantity.replace("_", " ")),
@@ -101,6 +115,27 @@ def charts(columns: Mapping[str, NDArray[Any]], *, layers: Sequence[str]) -> lis
             )
         )
     return [chart for chart in found if any(np.isfinite(line.values).any() for line in chart.lines)]
+
+
+def standing_flags(
+    columns: Mapping[str, NDArray[Any]], *, layers: Sequence[str], row: int
+) -> list[str]:
+    """Name the flags that stand at one row of the table, layer by layer.
+
+    Returns:
+        ``"<layer>: <kind>, <kind>"`` for each layer with flags.
+    """
+    found = []
+    for layer in layers:
+        begin = f"{layer}/{_FLAG}"
+        kinds = [
+            name.removeprefix(begin).replace("_", " ")
+            for name, values in columns.items()
+            if name.startswith(begin) and values[row] > 0
+        ]
+        if kinds:
+            found.append(f"{layer}: {', '.join(kinds)}")
+    return found
 
 
 def layer_colours(count: int) -> list[Colour]:
