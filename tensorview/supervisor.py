@@ -326,8 +326,9 @@ class WorkerHandle:
 
     def _kill(self) -> None:
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGKILL)
-        # One that hangs in the kernel, on a dead file server, is left to it.
+            # A live worker ends by SIGUSR1, for which it first sends a message that it has begun.
+            self._process.send_signal(signal.SIGUSR1 if self._latest_wins else signal.SIGKILL)
+        # One that hangs in the kernel, on a dead file server, or in such a message, is left to it.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(KILL_SECONDS)
 

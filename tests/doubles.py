@@ -10,10 +10,14 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tensorview.client.recorder import Recorder
 from tensorview.outputs import Outputs, find_live
 from tensorview.settings import DEFAULT_PORT, LiveTarget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 POLL_SECONDS = 0.02
 
@@ -112,3 +116,83 @@ class SilentListener:
         self._thread.join()
         for connection in [*self.accepted, self._server]:
             connection.close()
+
+
+class SlowWire:
+    """Carries bytes from workers to a viewer and back, and can stop in the middle of a frame.
+
+    A context manager. It accepts connections before, and carries them from then on.
+
+    Args:
+        to: port of the viewer.
+    """
+
+    def __init__(self, *, to: int) -> None:
+        self._to = to
+        self._server = socket.socket()
+        # So that a worker is held soon: the kernel would take some megabytes from it.
+        self._server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+        self._server.bind(("127.0.0.1", 0))
+        self._server.listen()
+        self.port = self._server.getsockname()[1]
+        self._sockets = [self._server]
+        self._threads: list[threading.Thread] = []
+        self._left = 0
+        self._flows = threading.Event()
+        self._flows.set()
+        self.held = threading.Event()
+
+    def hold(self, *, after: int) -> None:
+        """Stop once *after* more bytes of a worker have passed; ``held`` is set then."""
+        self._left = after
+        self._flows.clear()
+
+    def let_go(self) -> None:
+        """Carry on."""
+        self._flows.set()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):  # shut down at the end
+            while True:
+                worker, viewer = self._server.accept()[0], socket.socket()
+                self._sockets += [worker, viewer]
+                if viewer.connect_ex(("127.0.0.1", self._to)):
+                    worker.shutdown(socket.SHUT_RDWR)
+                else:
+                    self._start(self._carry, worker, viewer, self._wait)
+                    self._start(self._carry, viewer, worker, lambda _: None)
+
+    def _wait(self, piece: bytes) -> None:
+        if not self._flows.is_set():
+            self._left -= len(piece)
+            if self._left < 0:
+                self.held.set()
+                self._flows.wait()
+
+    @staticmethod
+    def _carry(source: socket.socket, target: socket.socket, wait: Callable[[bytes], None]) -> None:
+        with contextlib.suppress(OSError):
+            while piece := source.recv(2**14):
+                wait(piece)
+                target.sendall(piece)
+        for end in (source, target):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def _start(self, target: Callable[..., None], *arguments: object) -> None:
+        self._threads.append(threading.Thread(target=target, args=arguments, daemon=True))
+        self._threads[-1].start()
+
+    def __enter__(self) -> SlowWire:
+        self._start(self._serve)
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.let_go()
+        for end in self._sockets:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+        for thread in self._threads:
+            thread.join()
+        for end in self._sockets:
+            end.close()

@@ -35,7 +35,7 @@ def main(options: dict[str, Any]) -> int:
     about = {"name": "received live", "port": options["port"]}
     run = Run.create(options["run_dir"], settings=about)
     with contextlib.closing(FileSink(str(run.path), formats=("vtp",))) as sink:
-        link = Link(port=options["port"])
+        link = Link.listen(port=options["port"])
         _say(listening=options["port"])
         last = time.monotonic()
         while time.monotonic() - last < options["idle_seconds"]:

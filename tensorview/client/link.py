@@ -24,21 +24,33 @@ if TYPE_CHECKING:
 class Link:
     """One training after another, as they come to one port.
 
+    Made by `listen` or `adopt`.
+
     Args:
-        port: to listen on.
+        proxy: ParaView's own link, which waits for a training or has one.
+        display: the connection that was active before.
+        port: that we listen on again after each training; None where ParaView's menu listens.
 
     Attributes:
-        connected: whether a training is there.
-
-    Raises:
-        ParaViewError: *port* is taken. (ParaView itself would say nothing and wait for ever.)
+        trouble: why no training can come, in a sentence; empty while one can.
     """
 
-    def __init__(self, *, port: int) -> None:
+    def __init__(self, proxy: Any, *, display: Any, port: int | None) -> None:
+        self._display = display
+        self._port = port
+        self.trouble = ""
+        self._take(proxy)
+
+    @classmethod
+    def listen(cls, *, port: int) -> Link:
+        """Wait for trainings on a port.
+
+        Raises:
+            ParaViewError: *port* is taken.
+        """
         refuse_taken(port)
-        self._port: int | None = port
-        self._display = servermanager.ActiveConnection
-        self._listen()
+        display = servermanager.ActiveConnection
+        return cls(live.ConnectToCatalyst("localhost", port), display=display, port=port)
 
     @classmethod
     def adopt(cls) -> Link | None:
@@ -46,22 +58,16 @@ class Link:
         for connection in servermanager.Connections:
             manager = connection.Session.GetSessionProxyManager()
             if manager.GetNumberOfProxies("coprocessing"):
-                self = cls.__new__(cls)
-                self._port = None  # the menu listens, not we
-                self._display = connection
                 servermanager.SetActiveConnection(connection)  # not the training's
                 name = manager.GetProxyName("coprocessing", 0)
-                self._take(manager.GetProxy("coprocessing", name))
-                return self
+                proxy = manager.GetProxy("coprocessing", name)
+                return cls(proxy, display=connection, port=None)
         return None
 
-    def _listen(self) -> None:
-        self._take(live.ConnectToCatalyst("localhost", self._port))
-
-    def _take(self, link: Any) -> None:
-        self._link = link
-        link.AddObserver("ConnectionClosedEvent", self._on_closed)
-        link.AddObserver("UpdateEvent", self._on_update)
+    def _take(self, proxy: Any) -> None:
+        self._link = proxy
+        proxy.AddObserver("ConnectionClosedEvent", self._on_closed)
+        proxy.AddObserver("UpdateEvent", self._on_update)
         self._extracts: dict[str, Any] = {}
         self._newest = -1
         self._closed = False
@@ -92,11 +98,12 @@ class Link:
         if self._updated and self._extracts:
             self._updated = False
             return self._new_frame()  # also the last one before the end of a run
-        if self._closed and self._port is not None:
+        if not self._closed:
+            if not self._extracts:
+                self._ask_for_channels()
+        elif self._port is not None:
             self._disconnect()
-            self._listen()
-        elif not self._extracts and not self._closed:
-            self._ask_for_channels()
+            self._listen_again(self._port)
         return None
 
     def _ask_for_channels(self) -> None:
@@ -123,16 +130,31 @@ class Link:
         return datasets
 
     def _disconnect(self) -> None:
+        """Let go of all that belongs to the training that has ended. Once is enough."""
+        if self._link is None:
+            return
         manager = self._link.GetInsituProxyManager()
         self._link = None
+        self._extracts = {}
+        self._updated = False
         if manager is not None:
             session = vtkProcessModule.GetProcessModule().GetSessionID(manager.GetSession())
             servermanager.vtkSMSession.Disconnect(session)
             servermanager.SetActiveConnection(self._display)
 
+    def _listen_again(self, port: int) -> None:
+        """Wait for the next training; where somebody else has the port, say so and try later."""
+        try:
+            refuse_taken(port)
+        except ParaViewError as error:
+            self.trouble = str(error)
+        else:
+            self.trouble = ""
+            self._take(live.ConnectToCatalyst("localhost", port))
+
 
 def refuse_taken(port: int) -> None:
-    """Return if *port* can be listened on.
+    """Return if *port* can be listened on: ParaView would say nothing, and wait for ever.
 
     Raises:
         ParaViewError: it cannot.

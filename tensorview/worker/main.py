@@ -33,7 +33,8 @@ def main(options: dict[str, Any]) -> int:
     os.nice(NICENESS)
     if options["sink"] == "live" and options["die_with_parent"]:
         # A viewer may hold us inside C++ for ever: only the kernel can then end us in time.
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)  # the training may have it ignored
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
     token_fd, ack_fd, slot_fd = options["fds"]
     worker = Worker(
         receiver=Receiver(token_fd=token_fd, ack_fd=ack_fd, slot_fd=slot_fd),

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import zlib
 from pathlib import Path
@@ -76,11 +77,17 @@ class OpenWindow:
             self.process.kill()
             self.process.wait()
 
+    def _said(self):
+        lines = self._path.read_text(errors="replace").splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
+
     def frames(self):
         """What was shown so far, in order."""
-        lines = self._path.read_text(errors="replace").splitlines()
-        found = [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
-        return [frame for frame in found if frame.get("step", -1) >= 0]
+        return [message for message in self._said() if message.get("step", -1) >= 0]
+
+    def status(self):
+        """What is said of the connection, empty while all is as it should be."""
+        return next((said["status"] for said in reversed(self._said()) if "status" in said), "")
 
     def wait_for(self, step):
         """Wait until *step* is shown; return what was shown of it."""
@@ -162,6 +169,40 @@ def test_one_training_after_another_reaches_the_same_window(tmp_path):
         try:
             outputs.publish(third)
             window.wait_for(third.step)
+        finally:
+            outputs.close()
+
+        assert not window.faults.exists(), window.faults.read_text()
+
+
+def test_a_port_that_somebody_took_between_two_trainings_is_named(tmp_path):
+    """The window says so instead of waiting in silence, and listens again once it is free."""
+    port = free_port()
+    first, second, _ = snapshots()
+    with OpenWindow(tmp_path, port=port) as window:
+        outputs = open_live(tmp_path, port=port)
+        try:
+            outputs.publish(first)
+            window.wait_for(first.step)
+            # While a training is connected, nobody listens on the port.
+            taken = socket.create_server(("", port))
+        finally:
+            outputs.close()
+        with taken:
+            wait_until(
+                lambda: window.status() == f"Cannot listen on port {port}: Address already in use.",
+                seconds=20,
+                what=lambda: f"the sentence; said: {window.status()}",
+            )
+        wait_until(
+            lambda: window.status() == f"waiting for a training on port {port}",
+            seconds=20,
+            what=lambda: f"the window to wait; said: {window.status()}",
+        )
+        outputs = open_live(tmp_path, port=port)
+        try:
+            outputs.publish(second)
+            window.wait_for(second.step)
         finally:
             outputs.close()
 

@@ -2,8 +2,8 @@
 
     pvpython window_in_paraview.py BOOTSTRAP OPTIONS
 
-Prints a JSON line a frame that is shown: its step, and checksums of what each view is given. Ends
-when standard input does.
+Prints a JSON line a frame that is shown: its step, and checksums of what each view is given; and
+one whenever the state of the connection changes. Ends when standard input does.
 """
 
 import importlib.util
@@ -28,6 +28,7 @@ from tensorview.worker.datasets import arrays  # noqa: E402
 window.open_window(port=options["port"], run_dir=options["run_dir"], log_path=options["log_path"])
 opened = buttons.window
 shown = -1
+status = ""
 
 
 def checksums():
@@ -49,6 +50,9 @@ say(listening=True)
 steps = list(options.get("steps", ()))
 while not select.select([0], [], [], 0.02)[0]:  # ParaView has replaced sys.stdin
     opened.tick()
+    if opened.feed.status != status:
+        status = opened.feed.status
+        say(status=status)
     notes = opened._notes()
     step = int(notes["step"][0]) if "step" in notes else -1
     if step != shown:

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.doubles import SilentListener, Viewer, free_port, open_live, wait_until
-from tests.snapshots import make_snapshot
+from tests.doubles import SilentListener, SlowWire, Viewer, free_port, open_live, wait_until
+from tests.snapshots import make_layer, make_snapshot
 
 pytestmark = pytest.mark.paraview
 
@@ -172,3 +172,59 @@ def test_the_live_worker_ends_with_its_parent(tmp_path):
     worker = int((tmp_path / "pid").read_text())
 
     wait_until(lambda: not Path(f"/proc/{worker}").exists(), seconds=5, what="its end")
+
+
+def is_alive(pid):
+    """Whether a process runs, and has not just not been waited for."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def large_snapshot(step):
+    """More than a socket takes in one piece, 4 MiB on Linux."""
+    rng = np.random.default_rng(0)
+    layers = [make_layer(rng, name=f"conv{i}", filters=32, map_size=(28, 28)) for i in range(8)]
+    return make_snapshot(rng, layers=layers, step=step)
+
+
+@pytest.mark.parametrize("end", ["killed", "closed"])
+def test_a_viewer_outlives_a_training_that_ends_while_a_frame_is_sent(tmp_path, end):
+    """ParaView aborts over half a message: so a worker first sends the rest, for 10 s at most."""
+    port, pid_file = free_port(), tmp_path / "pid"
+    wire = SlowWire(to=port)
+    with Viewer(tmp_path, port=port) as viewer:
+        training = os.fork()
+        if training == 0:
+            outputs = open_live(tmp_path, port=wire.port)
+            pid_file.write_text(str(outputs.workers["live"].pid))
+            for step in range(50, 100_000, 50):
+                outputs.publish(large_snapshot(step))
+                time.sleep(0.1)
+                if (tmp_path / "close").exists():
+                    break
+            outputs.close()
+            os._exit(0)
+        with wire:
+            try:
+                wait_until(lambda: len(viewer.steps()) >= 2, seconds=30, what="frames")
+                wire.hold(after=2**20)
+                assert wire.held.wait(20)
+                if end == "closed":
+                    (tmp_path / "close").touch()
+                    os.waitpid(training, 0)
+            finally:
+                if end == "killed":
+                    os.kill(training, signal.SIGKILL)
+                    os.waitpid(training, 0)
+            time.sleep(0.5)
+            worker = int(pid_file.read_text())
+
+            assert is_alive(worker)
+            wire.let_go()
+            wait_until(lambda: not is_alive(worker), seconds=10, what="the end of the worker")
+            with live_outputs(tmp_path, port) as outputs:
+                shown = len(viewer.steps())
+                publish_until(
+                    outputs, lambda: len(viewer.steps()) > shown + 1, seconds=20, what="the next"
+                )

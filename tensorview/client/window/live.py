@@ -45,7 +45,9 @@ class LiveFeed:
         """What to say of the connection, empty while all is as it should be."""
         if self.link.connected:
             return ""
-        return "the training has ended" if self.link.ended else self._waiting
+        if self.link.ended:
+            return "the training has ended"
+        return self.link.trouble or self._waiting
 
     def poll(self) -> bool:
         """Take what has come; say whether there is anything new to show."""

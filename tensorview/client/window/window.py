@@ -212,7 +212,7 @@ def open_window(*, port: int, run_dir: str, log_path: str) -> None:
     if run_dir:
         feed = ReplayFeed(Run.open(run_dir))
     else:
-        feed = LiveFeed(Link(port=port), waiting=f"waiting for a training on port {port}")
+        feed = LiveFeed(Link.listen(port=port), waiting=f"waiting for a training on port {port}")
     buttons.window = Window(feed, log_path=Path(log_path))
     buttons.window.start_clock()
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import math
 import os
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +19,8 @@ from tensorview.sockets import connected_to
 from tensorview.worker.views.datasets import with_field_data
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from tensorview.worker.frame import Frame
 
 LIVE_URL_VARIABLE = "TENSORVIEW_LIVE_URL"
@@ -75,7 +80,8 @@ class LiveSink:
             for name, dataset in frame.datasets.items():
                 addressed = with_field_data(dataset, self._address)
                 description.GetInputDescriptionByName(name).SetGrid(addressed)
-            bridge.coprocessor.CoProcess(description)
+            with whole_messages() if self.state == "connected" else contextlib.nullcontext():
+                bridge.coprocessor.CoProcess(description)
         self._count += 1
         self._sent_at = time.monotonic()
         self.state = "connected" if connected_to(self._port) else "waiting"
@@ -90,6 +96,23 @@ class LiveSink:
     def close(self) -> None:
         """End the co-processor, and with it the viewer's connection."""
         bridge.finalize()
+
+
+@contextlib.contextmanager
+def whole_messages() -> Iterator[None]:
+    """Let what is being sent be sent to its end, though the training ends: within 10 s.
+
+    A viewer's ParaView reads what follows half a message without a look at the connection, and
+    aborts. So ``SIGUSR1``, by which a live worker ends, here only starts a clock. A viewer may hold
+    us inside C++ for ever, where no Python runs: the clock is the kernel's. It takes the number of
+    the signal as seconds.
+    """
+    libc = ctypes.CDLL(None)
+    libc.signal(signal.SIGUSR1, ctypes.cast(libc.alarm, ctypes.c_void_p))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGUSR1, signal.SIG_DFL)
 
 
 class ScriptProof:
