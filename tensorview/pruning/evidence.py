@@ -130,7 +130,7 @@ class _Trial:
         return rank(
             [reader.seen for reader in self._readers],
             grams=[reader.gram for reader in self._readers],
-            ridges=[reader.ridge for reader in self._readers],
+            ridges=[reader.ridges for reader in self._readers],
             candidates=sorted(candidates),
             count=min(count, len(candidates), self._filters - 1),
         )
@@ -141,7 +141,7 @@ class _Trial:
             Merge(
                 reader=reader.cut.module,
                 shift=reader.shift,
-                fit=explain(reader.seen, ridge=reader.ridge, removed=removed, kept=kept),
+                fit=explain(reader.seen, ridges=reader.ridges, removed=removed, kept=kept),
             )
             for reader in self._readers
         )
@@ -205,10 +205,19 @@ class _Flags:
             )
         if threshold is not None:
             self._add_groups(observed, threshold)
+        self._add_duplicates(threshold)
+
+    def _add_duplicates(self, threshold: float | None) -> None:
+        kept = {each.kept for each in self.groups}
         for first, second, _ in self.duplicates:
-            self.reasons.setdefault(second, "duplicate")
+            free = [index for index in (first, second) if index not in kept]
+            if self.reasons.keys() & {first, second} or not free:
+                continue  # one of them is to go already, or each stays for a group of its own
+            (going,) = self._trial.rank(free, 1)
+            self.reasons[going] = "duplicate"
+            # A negated copy, parted from the other by a nonlinearity, does other work.
             if threshold is not None and abs(self._pcc[first, second]) >= threshold:
-                self.candidates.add(second)
+                self.candidates.add(going)
 
     def _find_duplicates(self, dead: NDArray[np.bool_]) -> tuple[tuple[int, int, float], ...]:
         above = np.triu(np.abs(self._cosines) >= DUPLICATE_COSINE, 1)

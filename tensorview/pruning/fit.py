@@ -62,48 +62,52 @@ class Fit:
     constants: NDArray[np.float64]
 
 
-def choose_ridge(
-    halves: Sequence[Seen], *, gram: NDArray[np.float64]
-) -> tuple[float, NDArray[np.float64]]:
-    """Choose the ridge by which each half of the samples explains the other best.
+def choose_ridges(halves: Sequence[Seen]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Choose for each filter the ridge by which each half of the samples explains the other best.
 
     So a probe with few values does not make the fits follow its noise.
 
     Args:
         halves: what was seen in each.
-        gram: shape ``(F, F)``, see `rank`: an error counts as much as it is heard.
 
     Returns:
-        The ridge, and the share of each filter's variance in one half that no combination of all
-        others, fitted in the other half, explains: shape ``(F,)``, 0 for a constant filter.
+        The ridges, and the share of each filter's variance in one half that no combination of all
+        others, fitted in the other half, explains, 0 for a constant filter: shape ``(F,)`` both.
     """
     pairs = [(halves[0], halves[-1]), (halves[-1], halves[0])]
     variance = np.mean([half.covariance.diagonal() for half in halves], axis=0)
-    best, left, least = RIDGES[0], np.zeros_like(variance), np.inf
+    ridges = np.full(len(variance), RIDGES[0])
+    left = np.full(len(variance), np.inf)
     for ridge in RIDGES:
         errors = np.mean([_left_by_others(fitted, other, ridge) for fitted, other in pairs], axis=0)
-        heard = float(errors @ gram.diagonal())
-        if heard < _WORTH * least or ridge == RIDGES[0]:
-            best, left, least = ridge, errors, heard
+        better = errors < _WORTH * left
+        ridges[better], left[better] = ridge, errors[better]
     shares = np.divide(left, variance, out=np.zeros_like(variance), where=variance > 0)
-    return best, np.minimum(shares, 1.0)
+    return ridges, np.minimum(shares, 1.0)
 
 
 def explain(
-    seen: Seen, *, ridge: float, removed: NDArray[np.int64], kept: NDArray[np.int64]
+    seen: Seen,
+    *,
+    ridges: NDArray[np.float64],
+    removed: NDArray[np.int64],
+    kept: NDArray[np.int64],
 ) -> Fit:
     """Fit removed filters by kept ones and a constant, by least squares.
 
     Args:
         seen: of one reader.
-        ridge: on filters scaled to unit variance.
+        ridges: shape ``(F,)``, on filters scaled to unit variance.
         removed: shape ``(R,)``.
         kept: shape ``(K,)``, at least one.
     """
     correlation, deviation = _standardised(seen.covariance)
     inner = correlation[np.ix_(kept, kept)]
-    np.fill_diagonal(inner, 1.0 + ridge)
-    solved = cho_solve(cho_factor(inner), correlation[np.ix_(kept, removed)]).T
+    solved = np.zeros((len(removed), len(kept)))
+    for ridge in np.unique(ridges[removed]):
+        np.fill_diagonal(inner, 1.0 + ridge)
+        mine = ridges[removed] == ridge
+        solved[mine] = cho_solve(cho_factor(inner), correlation[np.ix_(kept, removed[mine])]).T
     scale = np.where(deviation > 0, deviation, 1.0)
     coefficients = solved * deviation[removed][:, None] / scale[kept]
     return Fit(
@@ -115,7 +119,7 @@ def rank(
     seen: Sequence[Seen],
     *,
     grams: Sequence[NDArray[np.float64]],
-    ridges: Sequence[float],
+    ridges: Sequence[NDArray[np.float64]],
     candidates: Sequence[int],
     count: int,
 ) -> list[int]:
@@ -129,13 +133,12 @@ def rank(
     Args:
         seen: of each module that reads the layer.
         grams: of each, shape ``(F, F)``: inner products of the kernels that read two filters.
-        ridges: of each, see `choose_ridge`.
+        ridges: of each, shape ``(F,)``, see `choose_ridges`.
         candidates: filters that may go.
         count: at most as many as there are candidates, and one less than there are filters.
     """
     states = [
-        _Elimination(each, gram, ridge)
-        for each, gram, ridge in zip(seen, grams, ridges, strict=True)
+        _Elimination(each, gram, mine) for each, gram, mine in zip(seen, grams, ridges, strict=True)
     ]
     left = sorted(candidates)
     chosen = []
@@ -152,9 +155,9 @@ def rank(
 class _Elimination:
     """Filters that go one by one, as one reader sees them."""
 
-    def __init__(self, seen: Seen, gram: NDArray[np.float64], ridge: float) -> None:
+    def __init__(self, seen: Seen, gram: NDArray[np.float64], ridges: NDArray[np.float64]) -> None:
         correlation, deviation = _standardised(seen.covariance)
-        np.fill_diagonal(correlation, 1.0 + ridge)
+        np.fill_diagonal(correlation, 1.0 + ridges)
         self._precision = np.linalg.inv(correlation)
         self._gram = gram * np.outer(deviation, deviation)
 

@@ -113,7 +113,7 @@ class Plan:
         """Raise a PruningError unless *model* has the parameters that the plan was made for."""
         found = parameter_shapes(model)
         if found.keys() != self.shapes.keys():
-            odd = next(iter(found.keys() ^ self.shapes.keys()))
+            odd = min(found.keys() ^ self.shapes.keys())
             where = "in the model only" if odd in found else "in the plan only"
             raise PruningError(
                 f"The plan is for another model: parameter {odd!r} is {where}. Make a plan for "

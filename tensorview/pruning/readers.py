@@ -20,7 +20,7 @@ from tensorview.capture.following import Following
 from tensorview.capture.layers import TRANSPOSED
 from tensorview.capture.probe import probing, run_probe
 from tensorview.errors import CaptureError, PruningError
-from tensorview.pruning.fit import Fit, Seen, choose_ridge
+from tensorview.pruning.fit import Fit, Seen, choose_ridges
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -50,7 +50,7 @@ class Reader:
             else the BatchNorm that directly follows it, "" for none.
         gram: inner products of the kernels that read two filters, shape ``(F, F)``, float64.
         seen: what it read; about zero where a constant can go nowhere.
-        ridge: for fits on it, see `tensorview.pruning.fit.choose_ridge`.
+        ridges: for fits on it, see `tensorview.pruning.fit.choose_ridges`.
         unexplained: shape ``(F,)``, float64: share of each filter's variance that no combination
             of all others explains, on samples that these were not fitted on.
     """
@@ -59,7 +59,7 @@ class Reader:
     shift: str
     gram: NDArray[np.float64]
     seen: Seen
-    ridge: float
+    ridges: NDArray[np.float64]
     unexplained: NDArray[np.float64]
 
 
@@ -190,13 +190,13 @@ class _Reading:
             seen = [each.about_zero() for each in seen]
         kernels = _columns(self.module, self.cut).flatten(1)
         gram = (kernels @ kernels.T).cpu().numpy()
-        ridge, unexplained = choose_ridge(seen[1:], gram=gram)
+        ridges, unexplained = choose_ridges(seen[1:])
         return Reader(
             cut=self.cut,
             shift=shift,
             gram=gram,
             seen=seen[0],
-            ridge=ridge,
+            ridges=ridges,
             unexplained=unexplained,
         )
 
