@@ -195,7 +195,7 @@ def test_a_batch_that_is_yet_to_come_is_that_of_the_smaller_network(caplog):
 
 
 def test_a_batch_of_before_is_not_shown(caplog):
-    """Activations of filters that are no more are dropped, and the log says so, not that we failed."""
+    """Activations of filters that are no more are dropped, and the log says why."""
     model, capturer = batches(caplog)
     model(images())
     capturer.shrink(cut(model, kept_of_small_net(1)))
@@ -208,10 +208,11 @@ def test_a_batch_of_before_is_not_shown(caplog):
     assert first.weights.values.shape == (3, 1, 3, 3)
     assert first.activations is None
     assert second.activations.channels.tolist() == [0, 1, 2]
-    assert caplog.messages == [
+    (said,) = caplog.messages
+    assert said == (
         "Activations are not shown right after filters were removed: the training batch was "
         "measured before."
-    ]
+    )
 
 
 class Run:

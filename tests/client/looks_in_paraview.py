@@ -143,7 +143,11 @@ def pictures():
     theatre.show(layers=[make_layer(np.random.default_rng(0), captures=1)], step=50)
     theatre.shoot("first")
     SaveScreenshot(str(FOLDER / "charts.png"), GetLayoutByName("Health"))
+    theatre.show(layers=[make_layer(np.random.default_rng(0), captures=9, removed=2)], step=450)
+    SaveScreenshot(str(FOLDER / "pruned_trajectory.png"), theatre.view("trajectory"))
+    pruned = theatre.texts(theatre.view("trajectory"))
     return {
+        "pruned": pruned,
         "sources": [registered, sorted(name for name, _ in GetSources())],
         "layouts": [name for name, _ in GetLayouts()],
         "views": len(GetViews()),
