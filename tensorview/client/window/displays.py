@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from tensorview.client.window.colour_maps import ColourMaps
     from tensorview.client.window.upkeep import Upkeep
 
-MARKS = (("last capture", STEPS[-1][1:]), ("pruned before", INK))
+MARKS = (("last capture", STEPS[-1][1:]), ("pruned", INK))
 """Dots on paths."""
 FRAMES_PORT = 1
 """Output port of a source of maps that holds their frames, where it has one."""

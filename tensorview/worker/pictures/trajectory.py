@@ -90,7 +90,7 @@ def draw(part: Part, frame: Frame, *, last: Frame) -> None:
         Key(SHADOW, "shadow on the floor", "line"),
     ]
     if any(path.segments[not path.begins :] for path in paths):
-        keys.append(Key(colours.INK, "pruned before it", "dot"))
+        keys.append(Key(colours.INK, "pruned", "dot"))
     part.legend.keys(keys)
 
 
