@@ -121,7 +121,6 @@ def test_scalars_come_and_go():
         "straightness",
         "saturated",
         "flags",
-        "filters",
     }
 
 
