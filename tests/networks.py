@@ -46,3 +46,26 @@ def train_steps(model, optimizer, count, *, each=lambda _: None):
         optimizer.step()
         losses.append(loss.item())
     return losses
+
+
+def cut(model, kept):
+    """Keep of modules the outputs and inputs that *kept* names, as `Capturer.shrink` is told them.
+
+    Nothing else is made smaller: what belongs together is the caller's affair.
+    """
+    for name, (outputs, inputs) in kept.items():
+        module = model.get_submodule(name)
+        axis = int(isinstance(module, nn.ConvTranspose2d))
+        tensors = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        for key, tensor in tensors.items():
+            small = tensor.detach()
+            if outputs is not None and small.ndim:
+                small = small.index_select(axis if key == "weight" else 0, torch.tensor(outputs))
+            if inputs is not None and key == "weight":
+                small = small.index_select(1 - axis, torch.tensor(inputs))
+            tensor.grad = None
+            # While an old loss is alive PyTorch expects gradients of the old shape, unless the
+            # dtype has changed.
+            tensor.data = torch.empty(0, dtype=torch.float16)
+            tensor.data = small.clone()
+    return kept

@@ -64,7 +64,7 @@ def reduce_weight(
         part["weights"] = _choose_weights(filters_first(weight, layer), plan)
     if axes:
         part["axes"] = torch.stack(
-            [torch.stack([weight[index] for index in triple]) for triple in axes]
+            [torch.stack([original[index] for index in triple]) for triple in axes]
         ).double()
     return part
 

@@ -21,8 +21,9 @@ The live sink adds ``run_dir`` and ``run_id`` (strings): the absolute path of th
 for none, and `tensorview.run.Run.id`, which proves that what lies there is the same run.
 
 Images of an atlas also carry ``tiles`` (int32 5: columns, rows, tile width, tile height, gutter; in
-pixels), ``tile_filters`` (int32: true filter of each tile, row by row from the top) and, where
-activations are shown, ``tile_groups`` (int32). A tile of a correlation is one row of its matrix.
+pixels), ``tile_filters`` (int32: true filter of each tile, row by row from the top),
+``tile_original_filters`` (int32: what these were before any was removed) and, where activations are
+shown, ``tile_groups`` (int32). A tile of a correlation is one row of its matrix.
 
 A tile of weights is made of windows, one an input channel: ``windows`` (int32 5: columns, rows,
 window width, window height, gap; in pixels), ``window_channels`` (int32: input channel of each

@@ -13,6 +13,7 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 
 from tensorview.snapshot import GROUP_NONE
 from tensorview.worker.datasets import arrays, blocks
+from tensorview.worker.paths import read_paths
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -83,17 +84,17 @@ def _trajectory(dataset: vtkPolyData) -> Table:
     cells, points = arrays(dataset.GetCellData()), arrays(dataset.GetPointData())
     subspaces = arrays(dataset.GetFieldData())["subspaces"]
     length = int(np.argmax(np.append(np.diff(points["step"]) <= 0, True))) + 1
-    first_ids = [dataset.GetCell(cell).GetPointId(0) for cell in range(dataset.GetNumberOfCells())]
-    paths = np.array(first_ids, np.int64) // length
-    in_order = np.argsort(paths)
-    rows = (paths[in_order, None] * length + np.arange(length)).reshape(-1)
-    cell = np.repeat(in_order, length)
+    found = read_paths(dataset)
+    first = np.array([path.ids[0] for path in found], np.int64) // length * length
+    rows = (first[:, None] + np.arange(length)).reshape(-1)
+    cell = np.repeat(np.array([path.cell for path in found], np.int64), length)
     coordinate = points["coordinate"][rows]
     return {
         "layer": _layer_names(dataset, cells["layer"][cell]),
         "subspace": subspaces[cell],
         "step": points["step"][rows],
         "loss": points["loss"][rows],
+        "pruned": points["pruned"][rows],
         **{axis: coordinate[:, index] for index, axis in enumerate("xyz")},
     }
 

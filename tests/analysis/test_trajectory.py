@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tensorview.analysis.trajectory import axes_title, grow_extent, parse_axes, project, thin
+from tensorview.analysis.trajectory import (
+    axes_title,
+    grow_extent,
+    parse_axes,
+    project,
+    segments,
+    thin,
+)
 from tensorview.errors import ConfigurationError
 
 
@@ -172,3 +179,19 @@ def test_axes_that_are_not_there_are_refused(axes, message):
     """One sentence says what was found and what was expected."""
     with pytest.raises(ConfigurationError, match=f"^{message}"):
         parse_axes(axes, shapes={"fc": (10, 5)})
+
+
+@given(
+    st.lists(st.integers(0, 40), min_size=1, max_size=12, unique=True).map(sorted),
+    st.lists(st.tuples(st.integers(0, 45), st.integers(0, 5)), max_size=6),
+)
+def test_every_event_counts_at_the_first_point_after_it(captures, events):
+    """Whatever points are kept; events after the last of them are yet to come."""
+    segment, pruned = segments(np.array(captures), events=np.array(events, np.int64).reshape(-1, 2))
+    before = [-1, *captures]
+
+    assert segment.tolist() == [sum(e <= capture for e, _ in events) for capture in captures]
+    assert pruned.tolist() == [
+        sum(count for e, count in events if last < e <= capture)
+        for last, capture in zip(before, captures, strict=False)
+    ]

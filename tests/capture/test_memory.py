@@ -1,7 +1,5 @@
 """What a run remembers from capture to capture."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
@@ -11,6 +9,7 @@ from tensorview.capture import Capturer
 from tensorview.memory import Memory
 from tensorview.snapshot import GROUP_NONE
 from tests.capture.helpers import make_settings
+from tests.networks import cut
 
 
 class Run:
@@ -113,6 +112,7 @@ def test_scalars_come_and_go():
         "weight_norm",
         "gradient_norm",
         "update_ratio",
+        "filters",
         "dead",
         "nonfinite_weights",
         "nonfinite_gradients",
@@ -121,7 +121,6 @@ def test_scalars_come_and_go():
         "straightness",
         "saturated",
         "flags",
-        "filters",
     }
 
 
@@ -144,20 +143,100 @@ def test_broken_weights_are_a_gap_in_the_path():
     assert (broken.layers[0].activations.groups >= GROUP_NONE).all()
 
 
-def test_a_layer_that_changes_its_shape_starts_a_new_path():
-    """After pruning, earlier points are gaps rather than another layer's."""
+def steps_of(snapshot, numbers):
+    """Steps of the points at which an array is not 0, with its values."""
+    at = np.flatnonzero(numbers)
+    return dict(zip(snapshot.trajectory_steps[at].tolist(), numbers[at].tolist(), strict=True))
+
+
+def test_paths_go_on_where_filters_were_removed():
+    """No point is lost; events count at the first capture after them, on every path of a layer."""
+    run = Run(trajectory_axes={"0": [(0, 1, 2)]})
+    run.capture()
+    run.memory.mark_pruned({"0": 2, "3": 0})
+    run.capture()
+    run.capture()
+    run.memory.mark_pruned({"0": 1})
+    run.memory.mark_pruned({"0": 1})
+    snapshot = run.capture()
+    conv, linear = snapshot.layers
+
+    for path in conv.trajectories:
+        assert np.isfinite(path.points).all()
+        assert path.segment.tolist() == [0, 1, 1, 3]
+        assert path.pruned.tolist() == [0, 2, 0, 2]
+        assert path.segment.dtype == path.pruned.dtype == np.int32
+    assert linear.trajectories[0].segment.tolist() == [0, 1, 1, 1]
+    assert linear.trajectories[0].pruned.tolist() == [0, 0, 0, 0]
+
+
+def test_an_event_before_the_first_capture_is_at_the_first_point():
+    """The path begins with the segment that follows it."""
+    run = Run()
+    run.memory.mark_pruned({"0": 1})
+    run.capture()
+    path = run.capture().layers[0].trajectories[0]
+
+    assert path.segment.tolist() == [1, 1]
+    assert path.pruned.tolist() == [1, 0]
+
+
+def test_a_step_that_is_captured_again_keeps_its_events():
+    """Those before its first capture and those since; none is counted twice."""
     run = Run()
     run.capture()
-    result = run.capturer.begin().finish()
-    other = dataclasses.replace(
-        result.layers[0], weight_shape=(2, 1, 3, 3), sketch=result.layers[0].sketch[:18]
-    )
-    changed = dataclasses.replace(result, layers=(other, result.layers[1]))
-    snapshot = run.memory.remember(20, changed)
+    run.memory.mark_pruned({"0": 1})
+    run.capture()
+    run.memory.mark_pruned({"0": 2})
+    run.step -= 10
+    run.capture()
+    run.step -= 10
+    path = run.capture().layers[0].trajectories[0]
 
-    assert np.isnan(snapshot.layers[0].trajectories[0].points[0]).all()
-    assert np.isfinite(snapshot.layers[0].trajectories[0].points[1]).all()
-    assert np.isfinite(snapshot.layers[1].trajectories[0].points).all()
+    assert path.segment.tolist() == [0, 2]
+    assert path.pruned.tolist() == [0, 3]
+
+
+def test_thinning_keeps_every_event(monkeypatch):
+    """Where the point after an event goes, the next one that stays is marked."""
+    monkeypatch.setattr("tensorview.memory.max_points", lambda _: 8)
+    run = Run()
+    removed = {30: 1, 70: 2, 80: 4, 200: 8}
+    for step in range(10, 410, 10):
+        if step in removed:
+            run.memory.mark_pruned({"0": removed[step]})
+        snapshot = run.capture()
+    path = snapshot.layers[0].trajectories[0]
+    steps = snapshot.trajectory_steps
+    expected = {}
+    for step, count in removed.items():
+        at = int(steps[steps >= step][0])
+        expected[at] = expected.get(at, 0) + count
+
+    assert len(steps) <= 8
+    assert steps_of(snapshot, path.pruned) == expected
+    assert path.segment.tolist() == [sum(step >= event for event in removed) for step in steps]
+
+
+def test_ranges_are_steady_across_an_event():
+    """Neither colours nor boxes begin anew with a layer that became smaller."""
+    run = Run()
+    wide = run.capture(scale=10.0).layers[0]
+    with torch.no_grad():
+        run.model[0].weight.mul_(1e-3)
+    kept = np.array([0, 2])
+    columns = np.arange(27).reshape(3, 9)[kept].ravel()
+    run.memory.mark_pruned(
+        run.capturer.shrink(cut(run.model, {"0": (kept, None), "3": (None, columns)}))
+    )
+    after = run.capture().layers[0]
+
+    assert after.weight_shape == (2, 1, 3, 3)
+    assert after.weights.range == wide.weights.range
+    assert after.activations.map_range == wide.activations.map_range
+    for path, former in zip(after.trajectories, wide.trajectories, strict=True):
+        assert (path.extent[:, 0] <= former.extent[:, 0]).all()
+        assert (path.extent[:, 1] >= former.extent[:, 1]).all()
 
 
 def test_snapshots_share_nothing_with_what_is_remembered():

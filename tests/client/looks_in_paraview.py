@@ -143,13 +143,17 @@ def pictures():
     theatre.show(layers=[make_layer(np.random.default_rng(0), captures=1)], step=50)
     theatre.shoot("first")
     SaveScreenshot(str(FOLDER / "charts.png"), GetLayoutByName("Health"))
+    first_chart = theatre.texts(theatre.tabs._displays["health"][0].view)
+    theatre.show(layers=[make_layer(np.random.default_rng(0), captures=9, removed=2)], step=450)
+    SaveScreenshot(str(FOLDER / "pruned_trajectory.png"), theatre.view("trajectory"))
     return {
+        "pruned": theatre.texts(theatre.view("trajectory")),
         "sources": [registered, sorted(name for name, _ in GetSources())],
         "layouts": [name for name, _ in GetLayouts()],
         "views": len(GetViews()),
         "empty": empty,
         "written": written,
-        "first chart": theatre.texts(theatre.tabs._displays["health"][0].view),
+        "first chart": first_chart,
         "sizes": sizes,
     }
 

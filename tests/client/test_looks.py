@@ -220,6 +220,21 @@ def test_the_first_point_of_a_path_is_a_dot(folder):
     assert np.ptp(np.argwhere(dot), axis=0).max() < 20
 
 
+def test_a_removal_is_a_dark_dot_on_the_path(folder, pictures):
+    """There the path goes on after a jump; title and legend say so, else they say nothing."""
+    middle = (slice(60, -130), slice(100, -RIGHT))
+    dark, plain = (
+        near(read(folder / f"{name}_trajectory.png")[middle], INK, tolerance=25)
+        for name in ("pruned", "first")
+    )
+
+    assert 60 < dark.sum() < 600
+    assert plain.sum() == 0
+    assert any("pruned: 2 filters" in text for text in pictures["pruned"])
+    assert pictures["pruned"][-3:] == ["dots", "last capture", "pruned"]
+    assert "dots" not in pictures["written"]["trajectory"]
+
+
 def test_a_camera_follows_the_size_of_its_view(user):
     """Until the user looks, what is written and fitted is for another size."""
     assert user["changed by size"]

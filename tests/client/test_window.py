@@ -100,9 +100,15 @@ class OpenWindow:
 
 
 def snapshots():
+    """Two layers, the first of which loses two of its six filters in the end."""
     rng = np.random.default_rng(0)
-    layers = [make_layer(rng, name=name) for name in ("conv1", "conv2")]
-    return [make_snapshot(rng, layers=layers, step=step) for step in STEPS]
+    first, second = (make_layer(rng, name=name) for name in ("conv1", "conv2"))
+    pruned = make_layer(rng, name="conv1", filters=4, removed=2)
+    layers = [(first, second), (first, second), (pruned, second)]
+    return [
+        make_snapshot(rng, layers=shown, step=step)
+        for shown, step in zip(layers, STEPS, strict=True)
+    ]
 
 
 def expected(frame):

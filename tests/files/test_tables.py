@@ -57,7 +57,7 @@ def table(view, frame):
 def snapshot():
     rng = np.random.default_rng(11)
     layers = [
-        make_layer(rng, name="conv1", special=True, samples=2, in_channels=3),
+        make_layer(rng, name="conv1", special=True, samples=2, in_channels=3, removed=2),
         make_layer(rng, name="conv2", special=True, filters=8, conv_groups=4, map_size=(3, 4)),
         make_layer(rng, name="NA", kind="Linear", kernel=(1, 1), map_size=(1, 1), in_channels=7),
         make_layer(rng, name="deep", dtype=np.float64, special=True, subspaces=2),
@@ -168,6 +168,7 @@ def test_trajectory(snapshot):
             rows = rows[rows.subspace == trajectory.subspace]
 
             assert np.array_equal(snapshot.trajectory_steps, rows.step)
+            assert np.array_equal(trajectory.pruned, rows.pruned)
             assert np.array_equal(bits(snapshot.trajectory_losses, "f8"), bits(rows.loss, "f8"))
             assert np.array_equal(bits(trajectory.points, "f8"), bits(rows[["x", "y", "z"]], "f8"))
 

@@ -37,7 +37,7 @@ def comparable(frame):
 
 
 def snapshots():
-    """Ordinary ones, NaN and infinities, other layers, everything as atlas, few views."""
+    """Ordinary ones, NaN and infinities, other layers, all as atlas, few views, fewer filters."""
     rng = np.random.default_rng(3)
     plain = make_layer(rng, name="conv1", filters=6, in_channels=2)
     special = make_layer(rng, name='odd <name> & "so"', filters=5, special=True)
@@ -46,6 +46,8 @@ def snapshots():
     yield make_snapshot(rng, layers=[special, plain], step=300, form="atlas")
     yield make_snapshot(rng, step=350, views=("weights", "scalars"))
     yield make_snapshot(rng, layers=[plain], step=400)
+    pruned = make_layer(rng, name="conv1", filters=4, in_channels=2, removed=2)
+    yield make_snapshot(rng, layers=[pruned], step=450)
 
 
 def test_l11_n1_memory_live_files_and_replay_agree(tmp_path):
@@ -78,7 +80,7 @@ def test_l11_n1_memory_live_files_and_replay_agree(tmp_path):
         expected = comparable(frame)
         for run in runs:
             assert expected == comparable(read_frame(run, frame.step))
-    assert [list(run.steps()) for run in runs] == [[200, 250, 300, 350, 400]] * 3
+    assert [list(run.steps()) for run in runs] == [[200, 250, 300, 350, 400, 450]] * 3
 
 
 def test_replay_of_an_empty_run_is_one_sentence(tmp_path):

@@ -87,10 +87,10 @@ def test_every_path_lies_in_its_box(rng, subspaces):
     boxes = np.array([path.box for path in paths])
     for path, box in zip(paths, boxes, strict=True):
         low, high = box.reshape(3, 2).T
-        assert (path.points >= low - 1e-5).all()
-        assert (path.points <= high + 1e-5).all()
+        assert (path.segments[0] >= low - 1e-5).all()
+        assert (path.segments[0] <= high + 1e-5).all()
     assert len(boxes) == len(np.unique(boxes.round(6), axis=0))
-    assert [150.0] * len(paths) == [path.steps[-1] for path in paths]
+    assert [150.0] * len(paths) == [path.steps[-1][-1] for path in paths]
 
 
 def test_axes_are_named_by_what_they_are(rng):

@@ -173,6 +173,18 @@ def test_trajectory_ends_pink_and_starts_grey(rng):
     assert ((r - g > 25) & (r - g < 90) & (b > g)).sum() > 20  # between grey and pink
 
 
+@pytest.mark.parametrize("removed", [0, 2])
+def test_a_removal_is_a_dark_dot_on_the_path(rng, removed):
+    """It is there, and in the legend, only if something was removed."""
+    layer = make_layer(rng, captures=9, removed=removed)
+    found = picture("trajectory", make_snapshot(rng, layers=[layer]), size=(1280, 960))
+    dark = found.astype(int).max(axis=2) < 60
+    panel, legend = dark[150:-20, :1000], dark[200:, 1060:1105]
+
+    assert (panel.sum() > 60) == (removed > 0)
+    assert (legend.sum() > 20) == (removed > 0)
+
+
 def test_scalars_have_a_line_a_layer(rng):
     """Each of three layers has its colour in the charts and in the legend."""
     found = picture("scalars", make_snapshot(rng), size=(1280, 960))

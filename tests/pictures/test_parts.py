@@ -110,18 +110,20 @@ def test_columns_become_charts_in_a_fixed_order():
         "a.b/dead": np.zeros(3),
         "a.b/flags": np.ones(3),
         "a.b/flag_stalled": np.ones(3),
+        "a.b/filters": np.array([8.0, 8.0, 6.0]),
+        "fc/filters": np.array([10.0, 10.0, 10.0]),
         "a.b/custom_thing": np.ones(3),
         "a.b/update_ratio": np.full(3, np.nan),
         "loss": np.array([np.nan, 2.0, 1.0]),
     }
 
-    found = charts(columns, layers=["a.b"])
+    found = charts(columns, layers=["a.b", "fc"])
 
-    titles = ["loss", "val/accuracy", "gradient norm", "health flags", "dead filters"]
-    titles += ["weights not finite", "custom thing"]
+    titles = ["loss", "val/accuracy", "gradient norm", "health flags", "filters of pruned layers"]
+    titles += ["dead filters", "weights not finite", "custom thing"]
     assert titles == [chart.title for chart in found]
-    assert [chart.logarithmic for chart in found] == [False, False, True] + [False] * 4
-    assert [chart.lines[0].layer for chart in found] == [None, None] + ["a.b"] * 5
+    assert [chart.title for chart in found if chart.logarithmic] == ["gradient norm"]
+    assert [[line.layer for line in chart.lines] for chart in found] == [[None]] * 2 + [["a.b"]] * 6
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ KINDS = {
 
 @st.composite
 def layers(draw, *, name="layer"):
-    """One layer of any kind, with special values or without, perhaps grouped, perhaps empty."""
+    """One layer of any kind, with special values or without, perhaps grouped, pruned, or empty."""
     kind = draw(st.sampled_from(sorted(KINDS)))
     conv_groups = draw(st.sampled_from([1, 2, 3])) if kind != "Linear" else 1
     return make_layer(
@@ -33,6 +33,7 @@ def layers(draw, *, name="layer"):
         samples=draw(st.integers(0, 2)),
         dtype=draw(st.sampled_from([np.float32, np.float64])),
         special=draw(st.booleans()),
+        removed=draw(st.integers(0, 2)),
         **KINDS[kind],
     )
 

@@ -29,7 +29,9 @@ def grouped_layer():
         groups=np.array([1, -1, 0, -2, 1], np.int32),
         pcc=np.arange(25, dtype=np.float32).reshape(5, 5) / 25,
     )
-    return dataclasses.replace(layer, activations=activations)
+    return dataclasses.replace(
+        layer, activations=activations, original_filters=np.arange(12, dtype=np.int32)
+    )
 
 
 @settings(max_examples=50, deadline=None)

@@ -201,3 +201,25 @@ def test_paraview_colours_by_the_right_array_at_once():
         "correlation": "pcc",
         "scalars": None,
     }
+
+
+@pytest.mark.parametrize("form", ["cells", "atlas"])
+def test_filters_can_be_followed_through_removals(form):
+    """Beside the number that a filter has is the one that it had at first, in every view."""
+    rng = np.random.default_rng(0)
+    layers = [make_layer(rng, name="plain"), make_layer(rng, name="pruned", removed=2)]
+    datasets = make_frame(make_snapshot(rng, layers=layers, form=form)).datasets
+    for channel in ("weights", "distribution", "maps", "correlation"):
+        cells = columns(datasets[channel].GetCellData())
+        names = [name for name in ("filter", "filter_a", "filter_b") if name in cells]
+
+        assert names
+        for name in names:
+            shift = 2 * (cells["layer"] == 1)
+            assert (cells[f"original_{name}"] == cells[name] + shift).all()
+            assert cells[f"original_{name}"].dtype == np.int32
+    for channel in ATLAS_CHANNELS if form == "atlas" else ():
+        for name, image in blocks(datasets[channel]).items():
+            field = columns(image.GetFieldData())
+            shift = 2 * (name == "pruned")
+            assert (field["tile_original_filters"] == field["tile_filters"] + shift).all()

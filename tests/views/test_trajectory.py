@@ -1,4 +1,4 @@
-"""Trajectory: a polyline for every subspace, whole whatever its points are."""
+"""Trajectory: a polyline for every segment, whole whatever its points are."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
+from tensorview.worker.paths import read_paths
 from tensorview.worker.views import make_frame
 from tests.snapshots import make_layer, make_snapshot
 from tests.views.reading import columns, connectivity, points, texts
@@ -23,7 +24,13 @@ def with_points(values, *, extent=((-1, 1),) * 3, subspaces=1):
     """A layer whose every trajectory has the points *values*."""
     layer = make_layer(np.random.default_rng(0), captures=len(values), subspaces=subspaces)
     trajectories = tuple(
-        dataclasses.replace(t, points=np.array(values, float), extent=np.array(extent, float))
+        dataclasses.replace(
+            t,
+            points=np.array(values, float),
+            extent=np.array(extent, float),
+            segment=np.zeros(len(values), np.int32),
+            pruned=np.zeros(len(values), np.int32),
+        )
         for t in layer.trajectories
     )
     return dataclasses.replace(layer, trajectories=trajectories)
@@ -31,7 +38,7 @@ def with_points(values, *, extent=((-1, 1),) * 3, subspaces=1):
 
 @settings(max_examples=50, deadline=None)
 @given(snapshots())
-def test_a_polyline_for_every_subspace_with_every_true_point(snapshot):
+def test_a_polyline_for_every_segment_with_every_true_point(snapshot):
     """All points are kept bit for bit; lines join the finite ones; coordinates are finite."""
     polydata = make_frame(snapshot).datasets["trajectory"]
     paths = [
@@ -40,25 +47,101 @@ def test_a_polyline_for_every_subspace_with_every_true_point(snapshot):
         for subspace, trajectory in enumerate(layer.trajectories)
     ]
     at_points, cells = columns(polydata.GetPointData()), columns(polydata.GetCellData())
-    expected = np.concatenate([np.empty((0, 3)), *(t.points for *_, t in paths)])
+    coordinates = np.concatenate([np.empty((0, 3)), *(t.points for *_, t in paths)])
+    segments = [
+        (index, subspace, number, 4 * k + ids.tolist()[0], ids.size, trajectory)
+        for k, (index, subspace, trajectory) in enumerate(paths)
+        for number in range(2)
+        if (
+            ids := np.flatnonzero(
+                np.isfinite(trajectory.points[:, 0]) & (trajectory.segment == number)
+            )
+        ).size
+    ]
+    segments.sort(key=lambda segment: segment[4] > 1)  # vertices come first
 
-    assert polydata.GetNumberOfPoints() == len(expected)
-    assert at_points["coordinate"].tobytes() == expected.tobytes()
+    assert polydata.GetNumberOfPoints() == len(coordinates)
+    assert at_points["coordinate"].tobytes() == coordinates.tobytes()
     assert np.isfinite(points(polydata)).all()
-    assert [p[:2] for p in paths] == [*zip(cells["layer"], cells["subspace"], strict=True)]
-    for k, (line, (*_, trajectory)) in enumerate(
-        zip(connectivity(polydata.GetLines()), paths, strict=True)
-    ):
-        assert (np.flatnonzero(np.isfinite(trajectory.points[:, 0])) + 4 * k == line).all()
+    drawn = [*connectivity(polydata.GetVerts()), *connectivity(polydata.GetLines())]
+    assert [list(range(first, first + size)) for *_, first, size, _ in segments] == [
+        ids.tolist() for ids in drawn
+    ]
+    assert [segment[:3] for segment in segments] == [
+        *zip(cells["layer"], cells["subspace"], cells["segment"], strict=True)
+    ]
     steps = np.tile(snapshot.trajectory_steps, len(paths))
     losses = np.tile(snapshot.trajectory_losses, len(paths))
     assert np.array_equal(steps, at_points["step"])
     assert np.array_equal(losses, at_points["loss"], equal_nan=True)
-    assert texts(polydata)["subspaces"] == [t.subspace for *_, t in paths]
+    assert at_points["pruned"].tolist() == [n for *_, t in paths for n in t.pruned]
+    assert texts(polydata)["subspaces"] == [t.subspace for *_, t in segments]
     explained = columns(polydata.GetFieldData())["explained_variance"]
-    shares = np.array([t.explained_variance for *_, t in paths]).reshape(-1, 3)
-    assert explained.shape == (len(paths), 3)
+    shares = np.array([t.explained_variance for *_, t in segments]).reshape(-1, 3)
+    assert explained.shape == (len(segments), 3)
     assert np.array_equal(shares, explained, equal_nan=True)
+
+
+@settings(max_examples=50, deadline=None)
+@given(snapshots())
+def test_paths_are_read_back_whole(snapshot):
+    """Segments are put together in order, with the points after removals and the jumps to them."""
+    found = read_paths(make_frame(snapshot).datasets["trajectory"])
+    expected = [
+        (index, subspace, trajectory)
+        for index, layer in enumerate(snapshot.layers)
+        for subspace, trajectory in enumerate(layer.trajectories)
+    ]
+
+    assert [path[:2] for path in found] == [entry[:2] for entry in expected]
+    for k, (path, (*_, trajectory)) in enumerate(zip(found, expected, strict=True)):
+        finite = np.flatnonzero(np.isfinite(trajectory.points[:, 0]))
+        events = [i for i in finite[1:] if trajectory.segment[i] > trajectory.segment[i - 1]]
+        assert (path.ids - 4 * k).tolist() == finite.tolist()
+        assert (path.marked - 4 * k).tolist() == events
+        assert (path.jumps - 4 * k).tolist() == [[i - 1, i] for i in events]
+
+
+def test_a_removal_ends_a_segment():
+    """The jump is no part of a line; where a path begins after an event, its start is marked."""
+    layer = with_points([[0.1 * i] * 3 for i in range(5)])
+    trajectory = dataclasses.replace(
+        layer.trajectories[0],
+        segment=np.array([1, 1, 2, 4, 4], np.int32),
+        pruned=np.array([2, 0, 0, 3, 0], np.int32),
+    )
+    polydata = draw(dataclasses.replace(layer, trajectories=(trajectory,)))
+    (path,) = read_paths(polydata)
+
+    assert [vertex.tolist() for vertex in connectivity(polydata.GetVerts())] == [[2]]
+    assert [line.tolist() for line in connectivity(polydata.GetLines())] == [[0, 1], [3, 4]]
+    assert columns(polydata.GetCellData())["segment"].tolist() == [2, 1, 4]
+    assert path.marked.tolist() == [0, 2, 3]
+    assert path.jumps.tolist() == [[1, 2], [2, 3]]
+    assert texts(polydata)["layer_titles"][0].endswith("%  pruned: 5 filters")
+
+
+@pytest.mark.parametrize(
+    ("segment", "pruned", "said"),
+    [
+        ([0, 0, 0], [0, 0, 0], ""),
+        ([0, 1, 1], [0, 1, 0], "pruned: 1 filter"),
+        ([0, 1, 1], [0, 0, 0], "pruned: inputs"),
+        ([0, 1, 2], [0, 0, 2], "pruned: 2 filters"),
+    ],
+)
+def test_the_title_says_what_was_removed(segment, pruned, said):
+    """How many filters, or that it was inputs alone."""
+    layer = with_points([[0] * 3] * 3, subspaces=2)
+    trajectories = tuple(
+        dataclasses.replace(
+            trajectory, segment=np.array(segment, np.int32), pruned=np.array(pruned, np.int32)
+        )
+        for trajectory in layer.trajectories
+    )
+    (title,) = texts(draw(dataclasses.replace(layer, trajectories=trajectories)))["layer_titles"]
+
+    assert title.partition("w[0] w[1] w[2]")[2].strip() == said
 
 
 def test_the_extent_fills_the_panel_as_a_box():

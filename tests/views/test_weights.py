@@ -72,7 +72,8 @@ def test_ids_of_reduced_weights_are_the_true_ones():
         in_per_group=4,
         out=8,
     )
-    cells = columns(draw(dataclasses.replace(make_layer(rng), weights=weights)).GetCellData())
+    layer = make_layer(rng, filters=8, conv_groups=2)
+    cells = columns(draw(dataclasses.replace(layer, weights=weights)).GetCellData())
 
     assert cells["filter"].tolist() == [1, 1, 6, 6]
     assert cells["in_channel"].tolist() == [0, 3, 4, 7]

@@ -26,7 +26,7 @@ from tensorview.client.window.writing import (
     write_status,
 )
 from tensorview.worker.frame import ATLAS_CHANNELS
-from tensorview.worker.pictures.colours import GRID, PAGE
+from tensorview.worker.pictures.colours import GRID, INK, PAGE, STEPS
 from tensorview.worker.views.layout import LABEL_GAP
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from tensorview.client.window.colour_maps import ColourMaps
     from tensorview.client.window.upkeep import Upkeep
 
+MARKS = (("last capture", STEPS[-1][1:]), ("pruned", INK))
+"""Dots on paths."""
 FRAMES_PORT = 1
 """Output port of a source of maps that holds their frames, where it has one."""
 
@@ -68,6 +70,7 @@ class Display:
         self._shown: dict[tuple[str, int], Any] = {}
         self._notes = Notes()
         self._groups: list[int] = []
+        self._is_pruned = False
         self._status = ""
         self._seen: Any = None
         self._drawn: Any = None
@@ -152,6 +155,8 @@ class Display:
             groups = [np.unique(vtk_to_numpy(array)) for array in arrays if array]
             self._groups = np.unique(np.concatenate([np.empty(0, int), *groups])).tolist()
             self._maps.name_groups(max(self._groups, default=0))
+        removals = [data.GetCellData().GetArray("segment") for data in found]
+        self._is_pruned = any(vtk_to_numpy(array).any() for array in removals if array)
         if self._look.array == "step":
             self._maps.end_steps(self._notes.step)
         if self._look.ground and (self.name, 0) in datasets:
@@ -207,5 +212,7 @@ class Display:
         if self._groups:
             keys = self._maps.group_keys(self._groups)
             write_legend(labels, keys, title="group", left=left, top=top)
+        if self._is_pruned:
+            write_legend(labels, MARKS, title="dots", left=left, top=top)
         write_status(labels, self._status)
         labels.end()

@@ -6,6 +6,7 @@ They are drawn by VTK without proxies: they follow from the data, and are none.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from vtkmodules.vtkRenderingCore import vtkActor, vtkPolyDataMapper
 from tensorview.client.window.colour_maps import mapped
 from tensorview.snapshot import GROUP_DEAD
 from tensorview.worker.datasets import arrays
-from tensorview.worker.pictures.colours import GRID, PANEL, UNDEFINED, WINDOW, to_bytes
+from tensorview.worker.paths import read_paths
+from tensorview.worker.pictures.colours import GRID, INK, PANEL, UNDEFINED, WINDOW, to_bytes
 from tensorview.worker.pictures.scene import box_corners
 from tensorview.worker.views.datasets import equal_cells, polydata, ragged_cells
 from tensorview.worker.views.trajectory import BOX_SHARE
@@ -34,7 +36,8 @@ Blocks that reach deeper go through it."""
 SHADOW = (0.8, 0.81, 0.83)
 FLOOR = (0.955, 0.957, 0.962)
 BEHIND = -0.01
-DOT_PIXELS = 9.0
+DOT_PIXELS = 11.0
+"""More than those of a path that is one point only."""
 _EDGES = np.array([(i, i | bit) for bit in (1, 2, 4) for i in range(8) if not i & bit])
 
 
@@ -92,44 +95,55 @@ def windows(dataset: vtkPolyData, _panels: Sequence[Place], _table: Any) -> vtkP
 
 
 def boxes(dataset: vtkPolyData, panels: Sequence[Place], table: Any) -> vtkPolyData:
-    """Make a box with a floor around every path, its shadow on the floor, a dot where it ends."""
-    found = [
-        box for panel in panels for box in _boxes(panel, count=_layers(dataset).count(panel.name))
-    ]
+    """Make a box with a floor around every path, its shadow on the floor, and dots on it.
+
+    A dot in the colour of its step is where a path ends; a dark one, and a line that leads to it,
+    where filters or inputs were removed.
+    """
+    paths = read_paths(dataset)
+    names = arrays(dataset.GetFieldData()).get("layers", ())
+    counts = Counter(str(names[path.layer]) for path in paths)
+    found = [box for panel in panels for box in _boxes(panel, count=counts[panel.name])]
     corners = np.array([box_corners(box) for box in found], float).reshape(-1, 3)
     first = 8 * np.arange(len(found))[:, None]
     edges = (first[..., None] + _EDGES).reshape(-1, 2)
     floors = first + np.array([0, 1, 3, 2])
     lowered = corners + np.array([0, 0, BEHIND])  # below shadows and edges
-    paths, ids, sizes = _paths(dataset)
-    shadows = paths * np.array([1, 1, 0])
-    ends = ids[np.cumsum(sizes) - 1]
-    points = np.concatenate([corners, lowered, shadows, paths])
-    at_shadows, at_paths = 2 * len(corners), 2 * len(corners) + len(paths)
+    points = np.empty((0, 3))
+    if dataset.GetNumberOfPoints():
+        points = vtk_to_numpy(dataset.GetPoints().GetData())
+    at_shadows, at_paths = 2 * len(corners), 2 * len(corners) + len(points)
+    ends = np.array([path.ids[-1] for path in paths], int)
+    marks = np.concatenate([np.empty(0, int), *(path.marked for path in paths)])
+    # Dark ones last, over the end of a path that has just jumped.
+    dots = np.concatenate([ends, marks])
+    jumps = np.concatenate([np.empty((0, 2), int), *(path.jumps for path in paths)])
+    shadows = [ids for path in paths for ids in path.segments]
     steps = np.asarray(arrays(dataset.GetPointData()).get("step", ()))
     tones = [
         mapped(steps[ends], table),
         *(
             np.tile(to_bytes(np.array(tone)), (count, 1))
-            for tone, count in ((GRID, len(edges)), (SHADOW, len(sizes)), (FLOOR, len(floors)))
+            for tone, count in (
+                (INK, len(marks)),
+                (GRID, len(edges)),
+                (INK, len(jumps)),
+                (SHADOW, len(shadows)),
+                (FLOOR, len(floors)),
+            )
         ),
     ]
+    straight = np.concatenate([edges, at_paths + jumps])
     return polydata(
-        points,
-        verts=equal_cells(at_paths + ends[:, None]),
+        np.concatenate([corners, lowered, points * np.array([1, 1, 0]), points]),
+        verts=equal_cells(at_paths + dots[:, None]),
         lines=ragged_cells(
-            np.concatenate([np.full(len(edges), 2), sizes]),
-            np.concatenate([edges.ravel(), at_shadows + ids]),
+            np.array([2] * len(straight) + [len(ids) for ids in shadows]),
+            np.concatenate([straight.ravel(), *(at_shadows + ids for ids in shadows)]),
         ),
         polys=equal_cells(len(corners) + floors),
         cell_data={"colours": np.concatenate(tones)},
     )
-
-
-def _layers(dataset: vtkPolyData) -> list[str]:
-    """Return the layer of every path, by name."""
-    names = arrays(dataset.GetFieldData()).get("layers", ())
-    return [str(names[index]) for index in arrays(dataset.GetCellData()).get("layer", ())]
 
 
 def _boxes(panel: Place, *, count: int) -> list[tuple[float, ...]]:
@@ -145,17 +159,6 @@ def _boxes(panel: Place, *, count: int) -> list[tuple[float, ...]]:
         y = bottom + (rows - 1 - index // columns) * pitch + inset
         result.append((x, x + side, y, y + side, low, high))
     return result
-
-
-def _paths(dataset: vtkPolyData) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Return points, shape ``(n, 3)``, and of all paths the points' ids and how many there are."""
-    if not dataset.GetNumberOfPoints():
-        return np.empty((0, 3)), np.empty(0, int), np.empty(0, int)
-    kinds = dataset.GetVerts(), dataset.GetLines()
-    ids = [vtk_to_numpy(kind.GetConnectivityArray()) for kind in kinds]
-    sizes = [np.diff(vtk_to_numpy(kind.GetOffsetsArray())) for kind in kinds]
-    points = vtk_to_numpy(dataset.GetPoints().GetData())
-    return points, np.concatenate(ids), np.concatenate(sizes)
 
 
 def _rectangles(boxes: NDArray[Any], *, z: float, colours: NDArray[Any]) -> vtkPolyData:

@@ -28,6 +28,7 @@ _TITLES = {
     "straightness": "straightness of the path",
     "weight_norm": "weight norm",
     "flags": "health flags",
+    "filters": "filters of pruned layers",
     "dead": "dead filters",
     "saturated": "saturated filters",
     "nonfinite_weights": "weights not finite",
@@ -37,7 +38,7 @@ _TITLES = {
 _LOGARITHMIC = {"gradient_norm", "update_ratio"}
 _FAULTS = {"saturated", "nonfinite_weights", "nonfinite_gradients", "nonfinite_activations"}
 """Counts that have no chart where they are 0 throughout, as they should be."""
-_COUNTS = {"flags", "dead", *_FAULTS}
+_COUNTS = {"flags", "filters", "dead", *_FAULTS}
 _FLAG = "flag_"
 """Begins the columns of single kinds of flags."""
 
@@ -77,7 +78,8 @@ def charts(columns: Mapping[str, NDArray[Any]], *, layers: Sequence[str]) -> lis
         layers: all layers' names; their place decides their colour.
 
     Returns:
-        Charts in which at least one value is finite.
+        Charts in which at least one value is finite. Numbers of filters are charted only of layers
+        where they change.
     """
     logged: list[str] = []
     quantities: dict[str, list[Line]] = {quantity: [] for quantity in _TITLES if quantity != "loss"}
@@ -85,6 +87,8 @@ def charts(columns: Mapping[str, NDArray[Any]], *, layers: Sequence[str]) -> lis
     for name, values in columns.items():
         layer, _, quantity = name.rpartition("/")
         if layer in tones and quantity.startswith(_FLAG):
+            continue
+        if layer in tones and quantity == "filters" and (values == values[-1:]).all():
             continue
         if layer in tones:
             quantities.setdefault(quantity, []).append(Line(layer, values, tones[layer]))

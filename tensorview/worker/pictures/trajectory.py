@@ -5,32 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from vtkmodules.util.numpy_support import vtk_to_numpy
 
 from tensorview.worker.datasets import arrays
+from tensorview.worker.paths import read_paths
 from tensorview.worker.pictures import colours, props
-from tensorview.worker.pictures.content import (
-    Cells,
-    Place,
-    cells,
-    layers,
-    places,
-    reading_order,
-)
+from tensorview.worker.pictures.content import Place, layers, places, reading_order
 from tensorview.worker.pictures.legend import Bar, Key
 from tensorview.worker.pictures.scene import SUPERSAMPLING, Eye, Rectangle, box_corners
 from tensorview.worker.pictures.ticks import label, ticks
-from tensorview.worker.views.trajectory import BOX_SHARE
+from tensorview.worker.views.trajectory import BOX_SHARE, removals
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from vtkmodules.vtkRenderingCore import vtkRenderer
 
     from tensorview.worker.frame import Frame
+    from tensorview.worker.paths import Path
     from tensorview.worker.pictures.part import Part, Slot
 
 TITLE = "Trajectory of the weights"
 EYE = Eye(elevation=24.0, azimuth=-32.0)
-LINE_PIXELS, SHADOW_PIXELS, DOT_PIXELS = 3.4, 1.4, 5.5
+LINE_PIXELS, SHADOW_PIXELS, JUMP_PIXELS = 3.4, 1.4, 1.2
+DOT_PIXELS, MARK_PIXELS = 5.5, 6.0
 LABELLED = 12.0
 """Least width of a panel whose axes are named, in font sizes."""
 SHADOW = (0.8, 0.81, 0.83)
@@ -41,15 +38,17 @@ class _Path(NamedTuple):
 
     Attributes:
         place: what to write above it.
-        points: shape ``(n, 3)``.
-        steps: shape ``(n,)``.
+        segments: points between removals, shape ``(n, 3)`` each, none empty.
+        steps: of each, shape ``(n,)``.
+        begins: whether the first segment, too, follows a removal.
         box: ``x0 x1 y0 y1 z0 z1``.
         axes: what each axis is.
     """
 
     place: Place
-    points: NDArray[Any]
-    steps: NDArray[Any]
+    segments: list[NDArray[Any]]
+    steps: list[NDArray[Any]]
+    begins: bool
     box: tuple[float, ...]
     axes: list[str]
 
@@ -85,13 +84,14 @@ def draw(part: Part, frame: Frame, *, last: Frame) -> None:
             part.absent(slot, row.name, lacks="path")
     marks = [(step, label(step)) for step in ticks(0, end, count=5) if step == round(step)]
     part.legend.bars(Bar(colours.STEPS, 0, end, marks), title="step")
-    part.legend.keys(
-        [
-            Key(colours.ramp_colour(0, colours.STEPS), "first capture", "dot"),
-            Key(colours.ramp_colour(1, colours.STEPS), "last capture", "dot"),
-            Key(SHADOW, "shadow on the floor", "line"),
-        ]
-    )
+    keys = [
+        Key(colours.ramp_colour(0, colours.STEPS), "first capture", "dot"),
+        Key(colours.ramp_colour(1, colours.STEPS), "last capture", "dot"),
+        Key(SHADOW, "shadow on the floor", "line"),
+    ]
+    if any(path.segments[not path.begins :] for path in paths):
+        keys.append(Key(colours.INK, "pruned", "dot"))
+    part.legend.keys(keys)
 
 
 def _draw_path(part: Part, slot: Slot, path: _Path, *, end: float) -> None:
@@ -108,24 +108,34 @@ def _draw_path(part: Part, slot: Slot, path: _Path, *, end: float) -> None:
     pixel = 1 / projection.scale
     thin = min(1.0, slot.rectangle.width / (300 * part.unit)) ** 0.5 * part.unit
     _add_box(renderer, path, width=SUPERSAMPLING * thin)
-    shadow = path.points * [1, 1, 0] + [0, 0, path.box[4]]
-    count = len(path.points)
-    if count > 1:
-        ids = np.stack([np.arange(count - 1), np.arange(1, count)], axis=1)
-        tone = np.broadcast_to(np.array(SHADOW), (count - 1, 3))
-        width = SHADOW_PIXELS * SUPERSAMPLING * thin
-        renderer.AddActor(props.lines(shadow, ids, colours=tone, width=width))
-        tones = colours.ramp_colours(
-            path.steps, colours.STEPS, low=0, high=end, not_finite=colours.UNDEFINED
-        )
-        radius = LINE_PIXELS / 2 * thin * pixel
-        renderer.AddActor(props.tube(path.points, colours=tones, radius=radius))
-    for index in (0, -1)[: len(path.points)]:
+    floor = np.array([0, 0, path.box[4]])
+    for points, steps in zip(path.segments, path.steps, strict=True):
+        if len(points) > 1:
+            _add_line(
+                renderer,
+                points * [1, 1, 0] + floor,
+                tone=SHADOW,
+                width=SHADOW_PIXELS * SUPERSAMPLING * thin,
+            )
+            tones = colours.ramp_colours(
+                steps, colours.STEPS, low=0, high=end, not_finite=colours.UNDEFINED
+            )
+            radius = LINE_PIXELS / 2 * thin * pixel
+            renderer.AddActor(props.tube(points, colours=tones, radius=radius))
+    for before, after in zip(path.segments, path.segments[1:], strict=False):
+        jump = np.stack([before[-1], after[0]])
+        width = JUMP_PIXELS * SUPERSAMPLING * thin
+        _add_line(renderer, jump, tone=colours.INK, width=width)
+    radius = DOT_PIXELS * thin * pixel
+    for index in (0, -1) if path.segments else ():
         # The first of all captures is the last one, too.
-        share = 1.0 if end <= 1 else float(path.steps[index]) / end
+        share = 1.0 if end <= 1 else float(path.steps[index][index]) / end
         colour = colours.ramp_colour(share, colours.STEPS)
-        radius = DOT_PIXELS * thin * pixel
-        renderer.AddActor(props.ball(path.points[index], radius=radius, colour=colour))
+        renderer.AddActor(props.ball(path.segments[index][index], radius=radius, colour=colour))
+    for points in path.segments[not path.begins :]:
+        # Larger, since it may be the last one, too.
+        centre, radius = points[0], MARK_PIXELS * thin * pixel
+        renderer.AddActor(props.ball(centre, radius=radius, colour=colours.INK))
     if labelled:
         _label_axes(part, path, projection(box_corners(path.box)), font=font, slot=slot)
 
@@ -140,6 +150,15 @@ def _add_box(renderer: vtkRenderer, path: _Path, *, width: float) -> None:
     edges = np.array([(i, i | bit) for bit in (1, 2, 4) for i in range(8) if not i & bit])
     tones = np.broadcast_to(np.array(colours.LINE), (len(edges), 3))
     renderer.AddActor(props.lines(corners, edges, colours=tones, width=width))
+
+
+def _add_line(
+    renderer: vtkRenderer, points: NDArray[Any], *, tone: colours.Colour, width: float
+) -> None:
+    count = len(points)
+    ids = np.stack([np.arange(count - 1), np.arange(1, count)], axis=1)
+    tones = np.broadcast_to(np.array(tone), (count - 1, 3))
+    renderer.AddActor(props.lines(points, ids, colours=tones, width=width))
 
 
 def _label_axes(part: Part, path: _Path, corners: NDArray[Any], *, font: float, slot: Slot) -> None:
@@ -180,32 +199,22 @@ def _paths(frame: Frame, *, until: int) -> list[_Path]:
         None at all where all of them begin later.
     """
     polydata: Any = frame.datasets["trajectory"]
-    found: list[tuple[tuple[float, float], int, _Path]] = []
-    for layer, place in enumerate(places(polydata)):
-        for kind in ("verts", "lines"):
-            group = cells(polydata, kind, layer=layer)
-            for row in range(0 if group is None else len(group.sizes)):
-                assert group is not None
-                path = _path(polydata, group, row=row, place=place)
-                subspace = int(group.data["subspace"][row])
-                found.append((reading_order(place), subspace, path))
-    paths = [path for *_, path in sorted(found, key=lambda entry: entry[:2])]
-    past = [path.steps <= until for path in paths]
-    if not any(steps.any() for steps in past):
+    panels = places(polydata)
+    found = [(path, panels[path.layer]) for path in read_paths(polydata)]
+    found.sort(key=lambda entry: (reading_order(entry[1]), entry[0].subspace))
+    paths = [_read(polydata, path, place=place, until=until) for path, place in found]
+    if not any(path.segments for path in paths):
         return []
-    return [
-        path._replace(points=path.points[steps], steps=path.steps[steps])
-        for path, steps in zip(paths, past, strict=True)
-    ]
+    return paths
 
 
-def _path(polydata: Any, group: Cells, *, row: int, place: Place) -> _Path:
-    field = arrays(polydata.GetFieldData())
-    subspace = str(field["subspaces"][group.first + row])
-    shares = np.asarray(field["explained_variance"]).reshape(-1, 3)[group.first + row]
-    begin = int(group.sizes[:row].sum())
-    ids = group.connectivity[begin : begin + int(group.sizes[row])]
-    points = group.points[ids].astype(float)
+def _read(polydata: Any, path: Path, *, place: Place, until: int) -> _Path:
+    field, data = arrays(polydata.GetFieldData()), arrays(polydata.GetPointData())
+    points = vtk_to_numpy(polydata.GetPoints().GetData()).astype(float)
+    steps = np.asarray(data["step"])
+    past = [own for ids in path.segments if len(own := ids[steps[ids] <= until])]
+    subspace = str(field["subspaces"][path.cell])
+    shares = np.asarray(field["explained_variance"]).reshape(-1, 3)[path.cell]
     axes = [f"PC{i + 1}" for i in range(3)]
     title = f"{place.name}  {subspace}"
     if subspace != "PCA":
@@ -213,11 +222,17 @@ def _path(polydata: Any, group: Cells, *, row: int, place: Place) -> _Path:
     elif np.isfinite(shares).all():
         axes = [f"{name} {share:.0%}" for name, share in zip(axes, shares, strict=True)]
         title += f"  {shares.sum():.0%} of variance"
+    if past and path.subspace == 0:  # the same for all of a layer
+        # Of points that are not drawn, too: weights may be not finite right after a removal.
+        pruned = data["pruned"][path.ids[0] : past[-1][-1] + 1]
+        said = removals(pruned, happened=bool(past[not path.begins :]))
+        title += f"  {said}" * bool(said)
     return _Path(
         place=Place(place.name, title, place.bounds),
-        points=points,
-        steps=np.asarray(group.point_data["step"])[ids].astype(float),
-        box=_box(points, place),
+        segments=[points[ids] for ids in past],
+        steps=[steps[ids].astype(float) for ids in past],
+        begins=path.begins,
+        box=_box(points[path.ids], place),
         axes=axes,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from vtkmodules.util.numpy_support import vtk_to_numpy
 
 from tensorview.worker.views.datasets import array, strings
 
@@ -13,9 +14,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, DTypeLike
     from vtkmodules.vtkCommonCore import vtkDataArray
-    from vtkmodules.vtkCommonDataModel import vtkDataSet
+    from vtkmodules.vtkCommonDataModel import vtkDataSet, vtkPolyData
 
-    from tensorview.snapshot import Snapshot
+    from tensorview.snapshot import Layer, Snapshot
     from tensorview.worker.views.atlas import AtlasImage
 
 
@@ -66,11 +67,32 @@ def annotate(
             attributes.SetActiveScalars(color_array)
 
 
-def annotate_tiles(drawn: AtlasImage) -> None:
-    """Put the geometry of an atlas image's tiles into its field data."""
+def add_original_filters(polydata: vtkPolyData, *, layers: Sequence[Layer]) -> None:
+    """Add to every cell array of filters one of what these were before any was removed.
+
+    ``filter`` gets ``original_filter``, and those of a correlation likewise.
+
+    Args:
+        polydata: changed in place.
+        layers: indexed by its cell array ``layer``.
+    """
+    cells = polydata.GetCellData()
+    originals = [np.empty(0, np.int32), *(layer.original_filters for layer in layers)]
+    first = np.cumsum([len(part) for part in originals])[:-1]
+    for name in ("filter", "filter_a", "filter_b"):
+        if cells.HasArray(name):
+            layer, number = (vtk_to_numpy(cells.GetArray(each)) for each in ("layer", name))
+            found = np.concatenate(originals)[first[layer] + number]
+            cells.AddArray(array(f"original_{name}", found))
+
+
+def annotate_tiles(drawn: AtlasImage, *, layer: Layer) -> None:
+    """Put the geometry of an atlas image's tiles into its field data, and whose they are."""
     field_data = drawn.image.GetFieldData()
     field_data.AddArray(_numbers("tiles", drawn.tiles, dtype=np.int32))
     field_data.AddArray(_numbers("tile_filters", drawn.filters, dtype=np.int32))
+    originals = layer.original_filters[drawn.filters]
+    field_data.AddArray(_numbers("tile_original_filters", originals, dtype=np.int32))
     if drawn.groups is not None:
         field_data.AddArray(_numbers("tile_groups", drawn.groups, dtype=np.int32))
 

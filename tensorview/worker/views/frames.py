@@ -13,7 +13,12 @@ from tensorview.worker.views import (
     trajectory,
     weights,
 )
-from tensorview.worker.views.annotations import LayerNote, annotate, annotate_tiles
+from tensorview.worker.views.annotations import (
+    LayerNote,
+    add_original_filters,
+    annotate,
+    annotate_tiles,
+)
 from tensorview.worker.views.atlas import AtlasView, blocks, split
 from tensorview.worker.views.layout import PanelLayer, panel_bounds, panels, view_bounds
 
@@ -121,10 +126,11 @@ def make_frame(snapshot: Snapshot) -> Frame:
                     color_array=drawn.color_array,
                     color_range=drawn.color_range,
                 )
-                annotate_tiles(drawn)
+                annotate_tiles(drawn, layer=entry.layer)
                 images.append((entry.layer.name, drawn.image))
             datasets[f"{view}_atlas"] = blocks(images)
         polydata = _cells(view, shown, snapshot=snapshot)
+        add_original_filters(polydata, layers=snapshot.layers)
         annotate(
             polydata,
             snapshot=snapshot,
