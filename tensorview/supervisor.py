@@ -36,11 +36,12 @@ FILES_SLOTS = 64
 STALL_SECONDS_PER_MINUTE = 1.0
 CRASHES_IN_A_ROW = 5
 RESTART_DELAY_SECONDS = 1.0
-CLOSE_SECONDS = {"live": 2.0, "files": 3.0}
-"""How long each worker may stand still at the end: 5 s in all."""
+CLOSE_SECONDS = {"live": 1.5, "files": 3.0}
+"""How long each worker may stand still at the end: 5 s in all, with `KILL_SECONDS` for a live
+worker that a viewer holds in a message."""
 POLL_SECONDS = 0.05
 SAY_SO_SECONDS = 2.0
-KILL_SECONDS = 1.0
+KILL_SECONDS = 0.5
 
 # A worker has one thread: two would take cores from the training.
 WORKER_ENVIRONMENT = {

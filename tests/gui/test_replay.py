@@ -105,7 +105,7 @@ def test_two_hundred_captures_play(tmp_path):
 
         assert desk.ask(COUNT_FRAMES) == 200
         desk.click(*PLAY)
-        time.sleep(20)
+        time.sleep(10)
         desk.click(*PLAY)
         frames = desk.ask(FRAMES)
 

@@ -116,6 +116,9 @@ def test_l7_a_killed_worker_is_started_again(tmp_path):
     with live_outputs(tmp_path, port) as outputs, Viewer(tmp_path, port=port) as viewer:
         publish_until(outputs, lambda: len(viewer.steps()) >= 2, seconds=20, what="frames")
         pid = outputs.workers["live"].pid
+        outputs.publish(snapshot(200))
+        # ParaView's own end aborts over half a frame.
+        wait_until(lambda: viewer.steps()[-1] == 50 * 204, seconds=20, what="the last frame")
         os.kill(pid, signal.SIGKILL)
         count = len(viewer.steps())
         publish_until(
@@ -182,49 +185,69 @@ def is_alive(pid):
 
 
 def large_snapshot(step):
-    """More than a socket takes in one piece, 4 MiB on Linux."""
+    """12 MiB as a frame: more than a socket takes in one piece, 4 MiB on Linux."""
     rng = np.random.default_rng(0)
-    layers = [make_layer(rng, name=f"conv{i}", filters=32, map_size=(28, 28)) for i in range(8)]
-    return make_snapshot(rng, layers=layers, step=step)
+    return make_snapshot(rng, layers=[make_layer(rng, filters=32, map_size=(80, 80))], step=step)
+
+
+@contextlib.contextmanager
+def held_in_a_frame(tmp_path, viewer):
+    """A training whose worker is in the middle of a frame, and cannot go on.
+
+    Yields the training's and the worker's process id, and the wire. The training closes its outputs
+    when there is a file ``close``.
+    """
+    wire = SlowWire(to=viewer.port)
+    training = os.fork()
+    if training == 0:
+        outputs = open_live(tmp_path, port=wire.port)
+        (tmp_path / "pid").write_text(str(outputs.workers["live"].pid))
+        for step in range(50, 100_000, 50):
+            outputs.publish(large_snapshot(step))
+            time.sleep(0.1)
+            if (tmp_path / "close").exists():
+                break
+        outputs.close()
+        os._exit(0)
+    with wire:
+        try:
+            wait_until(lambda: len(viewer.steps()) >= 2, seconds=30, what="frames")
+            wire.hold(after=2**20)
+            assert wire.held.wait(20)
+            yield training, int((tmp_path / "pid").read_text()), wire
+        finally:
+            os.kill(training, signal.SIGKILL)  # which nobody has waited for, ended or not
+            os.waitpid(training, 0)
 
 
 @pytest.mark.parametrize("end", ["killed", "closed"])
 def test_a_viewer_outlives_a_training_that_ends_while_a_frame_is_sent(tmp_path, end):
-    """ParaView aborts over half a message: so a worker first sends the rest, for 10 s at most."""
-    port, pid_file = free_port(), tmp_path / "pid"
-    wire = SlowWire(to=port)
+    """ParaView aborts over half a message: so the worker first sends the rest."""
+    port = free_port()
     with Viewer(tmp_path, port=port) as viewer:
-        training = os.fork()
-        if training == 0:
-            outputs = open_live(tmp_path, port=wire.port)
-            pid_file.write_text(str(outputs.workers["live"].pid))
-            for step in range(50, 100_000, 50):
-                outputs.publish(large_snapshot(step))
-                time.sleep(0.1)
-                if (tmp_path / "close").exists():
-                    break
-            outputs.close()
-            os._exit(0)
-        with wire:
-            try:
-                wait_until(lambda: len(viewer.steps()) >= 2, seconds=30, what="frames")
-                wire.hold(after=2**20)
-                assert wire.held.wait(20)
-                if end == "closed":
-                    (tmp_path / "close").touch()
-                    os.waitpid(training, 0)
-            finally:
-                if end == "killed":
-                    os.kill(training, signal.SIGKILL)
-                    os.waitpid(training, 0)
-            time.sleep(0.5)
-            worker = int(pid_file.read_text())
-
-            assert is_alive(worker)
+        with held_in_a_frame(tmp_path, viewer) as (training, worker, wire):
+            if end == "killed":
+                os.kill(training, signal.SIGKILL)
+            else:
+                (tmp_path / "close").touch()
+            wait_until(lambda: not is_alive(training), seconds=10, what="the end of the training")
             wire.let_go()
             wait_until(lambda: not is_alive(worker), seconds=10, what="the end of the worker")
-            with live_outputs(tmp_path, port) as outputs:
-                shown = len(viewer.steps())
-                publish_until(
-                    outputs, lambda: len(viewer.steps()) > shown + 1, seconds=20, what="the next"
-                )
+        with live_outputs(tmp_path, port) as outputs:
+            shown = len(viewer.steps())
+            publish_until(
+                outputs, lambda: len(viewer.steps()) > shown + 1, seconds=20, what="the next"
+            )
+
+
+def test_a_worker_that_is_held_in_a_frame_does_not_stay(tmp_path):
+    """After its training it has 10 s to send the rest, however long the viewer takes."""
+    with (
+        Viewer(tmp_path, port=free_port()) as viewer,
+        held_in_a_frame(tmp_path, viewer) as (training, worker, _),
+    ):
+        os.kill(training, signal.SIGKILL)
+        time.sleep(2.0)
+
+        assert is_alive(worker)
+        wait_until(lambda: not is_alive(worker), seconds=10, what="the end of the worker")
