@@ -67,8 +67,8 @@ class Captures:
     def shrink(self, step: int, *, kept: Kept) -> None:
         """Go on with a model that has become smaller, after *step* steps and before the next pass.
 
-        A capture of this step is taken anew, so that it shows the smaller model. With batches the
-        next step is captured instead, for this one's batch has passed.
+        This step is captured, anew if it was, so that the smaller model is shown at once. With
+        batches the next step is captured instead, for this one's batch has passed.
 
         Args:
             step: steps done.
@@ -94,7 +94,7 @@ class Captures:
         if self._capturer.takes_batches:
             self._controls.capture_at = step + 1
             self.attach_to_batch()
-        elif self.last_step == step:
+        elif step > 0:
             self.take(step)
 
     def take_on_request(self, step: int, *, again: bool) -> str:
