@@ -84,7 +84,7 @@ def make_desk():
         (
             "prune",
             ("prune", {"layer": "conv2", "filters": None}),
-            "Cannot prune conv2: this version of tensorview does not prune.",
+            "Nothing of conv2 is redundant.",
         ),
         (
             "stop",

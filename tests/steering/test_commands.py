@@ -149,7 +149,7 @@ REFUSED = [
     ),
     ("prune", {"layer": "fc0"}, "There is no watched layer 'fc0'. Did you mean 'fc'?"),
     ("prune", {"layer": "fc", "filters": [9]}, "Layer 'fc' has 3 filters, 0 to 2: there is no 9."),
-    ("prune", {"layer": "fc"}, "Cannot prune fc: this version of tensorview does not prune."),
+    ("prune", {"layer": "fc"}, "Cannot prune layer 'fc': no other layer reads its filters."),
     ("resume", {}, "Training is not paused."),
     ("pause", {"step": 1}, "Step 1 is over: training is at step "),
 ]

@@ -93,7 +93,7 @@ def test_every_command_is_obeyed_and_its_sentence_printed(run):
 REFUSED = [
     (["focus", "conv9"], r"There is no watched layer 'conv9'\. Did you mean 'conv2' or 'conv1'\?"),
     (["resume"], r"Training is not paused\."),
-    (["prune", "conv1"], r"Cannot prune conv1: this version of tensorview does not prune\."),
+    (["prune", "fc"], r"Cannot prune layer 'fc': no other layer reads its filters\."),
     (["prune", "conv1", "0", "9"], r"Layer 'conv1' has 4 filters, 0 to 3: there is no 9\."),
     (
         ["every", "0"],
