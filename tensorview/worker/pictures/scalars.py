@@ -62,7 +62,9 @@ def draw(part: Part, frame: Frame, *, last: Frame) -> None:
     past = np.flatnonzero(columns["step"] <= frame.step)
     flags = standing_flags(columns, layers=layers, row=past[-1]) if len(past) else []
     if flags:
-        part.legend.keys([Key(colours.INK, text, "dot") for text in flags], title="health flags")
+        tones = layer_colours(len(layers))
+        keys = [Key(tones[index], f"{layers[index]}: {kind}", "line") for index, kind in flags]
+        part.legend.keys(keys, title="health flags")
     for mark in {chart.mark for chart in found if chart.mark is not None}:
         part.legend.keys([Key(colours.MUTED, f"rule of thumb, {label(mark)}", "dashed")])
 
