@@ -201,7 +201,7 @@ def extremes(snapshot):
             np.nanmin(-lasting(-ratio)),
             np.nanmax(slope),
             np.nanmin(-lasting(-share)),
-            np.nanmax(rows("straightness"), initial=0.0),
+            np.nanmax(rows("straightness"), initial=-np.inf),
             np.nanmax(lasting(rows("dead")) / filters),
             np.nanmax(lasting(rows("saturated")[:-1]) / filters[:-1], initial=0.0),
         ]
@@ -241,7 +241,7 @@ def main():
             first = max(flags[0].step for flags in by_seed.values())
             texts.append(f"{kind}: {'/'.join(map(str, layers))}, {first}")
         worst = [choose(column) for choose, column in zip(WORST, np.array(found).T, strict=True)]
-        numbers = " | ".join(f"{value:.2g}" for value in worst)
+        numbers = " | ".join(f"{value:.2g}" if np.isfinite(value) else "-" for value in worst)
         print(f"| {name} | {seeds} | {'; '.join(texts) or 'none'} | {numbers} |", flush=True)
 
 

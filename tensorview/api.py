@@ -90,7 +90,8 @@ def watch(  # a keyword each, all optional
         evaluate: ``model -> float``, lower is better, for example the loss on 1,000 training
             images: what pruning measures. It is called in evaluation mode and without gradients.
         prune: removes filters while it trains, see `PrunePolicy`; needs *evaluate*.
-        on_flag: called with each `Flag` of the training's health, from the training's thread.
+        on_flag: called with each new `Flag` of the training's health, once, in the training's
+            thread, at the end of the step whose capture raised it. It may close the watcher.
         strict: raise our own faults instead of counting them.
 
     Returns:

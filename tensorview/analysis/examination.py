@@ -72,7 +72,6 @@ def examine(
     past: Sequence[Examination],
     largest: float,
     is_last: bool,
-    has_jumped: bool = False,
 ) -> Examination:
     """Look at one layer.
 
@@ -83,8 +82,6 @@ def examine(
             shape.
         largest: finite `sensitivity` of all layers, 0 for none.
         is_last: whether it is the last layer.
-        has_jumped: whether something else than training changed its weights since the capture
-            before.
     """
     scalars = found.scalars
     path = np.array([*(before.sketch for before in past), found.sketch])
@@ -112,7 +109,6 @@ def examine(
             saturated_share = _share(saturated, len(activations.channels))
     numbers = {
         **scalars,
-        "update_ratio": math.nan if has_jumped else scalars["update_ratio"],
         "sensitivity": slope,
         "sensitivity_share": _share(slope, largest),
         "moved": moved,

@@ -60,7 +60,6 @@ class Health:
         self._standing: dict[tuple[str, str], Flag] = {}
         self._raised: set[tuple[str, str]] = set()
         self._new: list[Flag] = []
-        self._forgotten: set[str] = set()
 
     @property
     def flags(self) -> tuple[Flag, ...]:
@@ -73,12 +72,8 @@ class Health:
         return new
 
     def forget(self, layer: str) -> None:
-        """Begin anew with *layer*, whose weights were changed by something else than training.
-
-        Its flags are lowered, and the update ratio of its next capture counts for nothing.
-        """
+        """Begin anew with *layer*, whose weights something else than training changed."""
         self._past.pop(layer, None)
-        self._forgotten.add(layer)
         for key in [key for key in self._standing if key[0] == layer]:
             del self._standing[key]
 
@@ -109,10 +104,8 @@ class Health:
                     past=past,
                     largest=largest,
                     is_last=found is layers[-1],
-                    has_jumped=found.name in self._forgotten,
                 )
             )
-            self._forgotten.discard(found.name)
             self._judge(found.name, past)
             columns[found.name] = self._columns(found.name, past[-1].numbers)
         return columns

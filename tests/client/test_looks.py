@@ -295,6 +295,8 @@ def test_charts_show_what_there_is(late):
     assert late["Loss"] == [["loss", "loss"], ["accuracy", "accuracy"]]
     assert late["Update ratio"] == [["a%2525/update_ratio", "a%25"]]
     assert late["Gradient norm"] == []
+    assert late["Curvature"] == [["a%2525/curvature", "a%25"]]
+    assert late["Flags"] == [["a%2525/flag_dead_layer", "a%25 (dead layer)"]]
     assert late["Dead filters"] == [
         ["a%2525/dead", "a%25"],
         ["b/dead", "b"],
@@ -316,7 +318,7 @@ def test_charts_of_many_layers_stay_readable(folder, count):
     seen = read(folder / f"charts{count}.png")
     height, width = seen.shape[:2]
     right = seen[: height // 2, -60:]
-    loss = data_part(seen[: height // 2, : width // 2])
+    loss = data_part(seen[: height // 2, : width // 3])
     named = near(right, INK, tolerance=60).sum()
 
     assert (named > 200) == (count == 20)

@@ -108,6 +108,27 @@ def test_lenet5_mnist_without_data_is_one_sentence(tmp_path):
     )
 
 
+@pytest.mark.parametrize("data", [True, False], ids=["mnist", "digits"])
+def test_learning_rates(tmp_path, data):
+    """Flags for the rate that is far too high, none for the sane one; both can be replayed."""
+    if data and "TENSORVIEW_DATA" not in os.environ:
+        pytest.skip("needs MNIST")
+    printed = run_example("learning_rates.py", folder=tmp_path, data=data)
+    high, sane = printed.split("learning rate ")[1:]
+    table = high.split("threshold of the first\n")[1]
+
+    assert high.startswith("10, far too high")
+    assert table.splitlines()[0].startswith("1 ")
+    assert "large update" in table
+    assert "dead layer" in table
+    assert sane.startswith("0.1, sane")
+    assert "0 flags raised" in sane
+    for name in ("learning-rate-10", "learning-rate-0.1"):
+        run = Run.open(tmp_path / "tensorview_runs" / name)
+        assert run.steps() == (1, *range(20, 201, 20))
+        assert read_frame(run, 200).datasets["scalars"].GetNumberOfPoints() == 11
+
+
 @pytest.mark.parametrize("data", [True, False], ids=["trained", "random"])
 def test_resnet20_cifar10(tmp_path, data):
     """Predicts with the trained net where there is one, else with random weights, and says so."""

@@ -3,6 +3,7 @@
 Usage: python -m tests.gui.pictures
 """
 
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +27,9 @@ def main():
         run = Path(folder) / "run"
         train(every=20, run_dir=run, live=False)
         export(run, png=True, out=PICTURES)
+        learning_rates = [sys.executable, PROJECT / "examples" / "learning_rates.py"]
+        subprocess.run([*learning_rates, "--out", folder], check=True)
+        export(Path(folder) / "learning-rate-10", png=True, tab="health", out=PICTURES)
         with Desk(Path(folder), run, answers=False) as desk:
             wait_until(lambda: all(is_coloured(desk.shot()).values()), seconds=60, what="colours")
             time.sleep(5)

@@ -12,7 +12,7 @@ from tensorview.worker.pictures.legend import Bar, Key, Legend
 from tensorview.worker.pictures.part import TITLE_LINES, Part
 from tensorview.worker.pictures.scalars import _axis
 from tensorview.worker.pictures.scene import Rectangle, Scene, Stage
-from tensorview.worker.pictures.series import charts, key_layers, layer_colours
+from tensorview.worker.pictures.series import charts, key_layers, layer_colours, standing_flags
 from tensorview.worker.pictures.ticks import label, log_ticks, ticks
 from tests.pictures.looks import ink
 
@@ -124,6 +124,18 @@ def test_columns_become_charts_in_a_fixed_order():
     assert titles == [chart.title for chart in found]
     assert [chart.title for chart in found if chart.logarithmic] == ["gradient norm"]
     assert [[line.layer for line in chart.lines] for chart in found] == [[None]] * 2 + [["a.b"]] * 6
+
+
+def test_flags_are_named_where_they_stand():
+    """By the number of their layer, at one row alone; a layer's name may look like another's."""
+    columns = {
+        "step": np.arange(3.0),
+        "a/flag_dead_layer": np.array([np.nan, 1.0, 0.0]),
+        "a.b/flag_stalled": np.array([1.0, 1.0, 1.0]),
+    }
+
+    found = [standing_flags(columns, layers=["a", "a.b"], row=row) for row in range(3)]
+    assert found == [[(1, "stalled")], [(0, "dead layer"), (1, "stalled")], [(1, "stalled")]]
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 TITLE = "Scalars"
 ASPECT, WIDEST = 1.5, 2.1
 LINE_PIXELS, DOT_PIXELS = 1.8, 2.6
+MOST_FLAGS = 12
+"""Flags that are named."""
 MOST_DOTS = 12
 """Captures up to which each is marked with a dot."""
 
@@ -62,7 +64,9 @@ def draw(part: Part, frame: Frame, *, last: Frame) -> None:
     past = np.flatnonzero(columns["step"] <= frame.step)
     flags = standing_flags(columns, layers=layers, row=past[-1]) if len(past) else []
     if flags:
-        part.legend.keys([Key(colours.INK, text, "dot") for text in flags], title="health flags")
+        named = [f"{layers[index]}: {kind}" for index, kind in flags[:MOST_FLAGS]]
+        more = [f"and {len(flags) - MOST_FLAGS} more"] if len(flags) > MOST_FLAGS else []
+        part.legend.note("\n".join(["health flags:", *named, *more]))
     for mark in {chart.mark for chart in found if chart.mark is not None}:
         part.legend.keys([Key(colours.MUTED, f"rule of thumb, {label(mark)}", "dashed")])
 

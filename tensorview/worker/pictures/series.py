@@ -25,7 +25,6 @@ _TITLES = {
     "gradient_norm": "gradient norm",
     "update_ratio": "update / weight norm",
     "curvature": "curvature, degrees a capture",
-    "straightness": "straightness of the path",
     "weight_norm": "weight norm",
     "flags": "health flags",
     "filters": "filters of pruned layers",
@@ -36,11 +35,19 @@ _TITLES = {
     "nonfinite_activations": "activations not finite",
 }
 _LOGARITHMIC = {"gradient_norm", "update_ratio"}
-_FAULTS = {"saturated", "nonfinite_weights", "nonfinite_gradients", "nonfinite_activations"}
+_FAULTS = {
+    "flags",
+    "saturated",
+    "nonfinite_weights",
+    "nonfinite_gradients",
+    "nonfinite_activations",
+}
 """Counts that have no chart where they are 0 throughout, as they should be."""
-_COUNTS = {"flags", "filters", "dead", *_FAULTS}
+_COUNTS = {"filters", "dead", *_FAULTS}
 _FLAG = "flag_"
 """Begins the columns of single kinds of flags."""
+_NOT_DRAWN = "straightness"
+"""Known so late in a run, and told by its flag."""
 
 
 class Line(NamedTuple):
@@ -74,7 +81,7 @@ def charts(columns: Mapping[str, NDArray[Any]], *, layers: Sequence[str]) -> lis
 
     Args:
         columns: of equal length, by name: ``"step"``, ``"<layer>/<quantity>"``, others. Those of
-            single kinds of flags are left out, see `standing_flags`.
+            single kinds of flags are left out, see `standing_flags`; so is straightness.
         layers: all layers' names; their place decides their colour.
 
     Returns:
@@ -86,7 +93,7 @@ def charts(columns: Mapping[str, NDArray[Any]], *, layers: Sequence[str]) -> lis
     tones = dict(zip(layers, layer_colours(len(layers)), strict=True))
     for name, values in columns.items():
         layer, _, quantity = name.rpartition("/")
-        if layer in tones and quantity.startswith(_FLAG):
+        if layer in tones and (quantity.startswith(_FLAG) or quantity == _NOT_DRAWN):
             continue
         if layer in tones and quantity == "filters" and (values == values[-1:]).all():
             continue
@@ -123,23 +130,18 @@ def charts(columns: Mapping[str, NDArray[Any]], *, layers: Sequence[str]) -> lis
 
 def standing_flags(
     columns: Mapping[str, NDArray[Any]], *, layers: Sequence[str], row: int
-) -> list[str]:
-    """Name the flags that stand at one row of the table, layer by layer.
+) -> list[tuple[int, str]]:
+    """Name the flags that stand at one row of the table.
 
     Returns:
-        ``"<layer>: <kind>, <kind>"`` for each layer with flags.
+        Number of the layer and kind of flag, layer by layer.
     """
-    found = []
-    for layer in layers:
-        begin = f"{layer}/{_FLAG}"
-        kinds = [
-            name.removeprefix(begin).replace("_", " ")
-            for name, values in columns.items()
-            if name.startswith(begin) and values[row] > 0
-        ]
-        if kinds:
-            found.append(f"{layer}: {', '.join(kinds)}")
-    return found
+    return [
+        (index, name.removeprefix(begin).replace("_", " "))
+        for index, begin in enumerate(f"{layer}/{_FLAG}" for layer in layers)
+        for name, values in columns.items()
+        if name.startswith(begin) and values[row] > 0
+    ]
 
 
 def layer_colours(count: int) -> list[Colour]:
