@@ -9,22 +9,23 @@ import numpy as np
 
 from tensorview.analysis.groups import group
 from tensorview.capture.layers import filters_first, read_weight
-from tensorview.pruning.findings import Finding, Group, LayerPlan, Merge
-from tensorview.pruning.fit import explain, rank
-from tensorview.pruning.readers import fold, observe, restored, silence
+from tensorview.pruning.findings import Finding, Group, LayerPlan
+from tensorview.pruning.readers import observe, restored
 from tensorview.pruning.surgery import checked_filters
+from tensorview.pruning.trial import Trial
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection
 
     from numpy.typing import NDArray
     from torch import nn
 
     from tensorview.capture.layers import WatchedLayer
     from tensorview.capture.probe import Probe
+    from tensorview.pruning.findings import Merge
     from tensorview.pruning.meter import Meter
-    from tensorview.pruning.readers import Observed, Reader
+    from tensorview.pruning.readers import Observed
     from tensorview.pruning.structure import Structure
 
 MIN_DEAD_SAMPLES = 256
@@ -80,7 +81,7 @@ def judge(
         PruningError: the probe or the user's function fails, or a value is not finite.
     """
     observed = observe(model, layer, structure=structure, probe=probe)
-    trial = _Trial(model, observed.readers, meter=meter)
+    trial = Trial(model, observed.readers, meter=meter)
     flags = _Flags(layer, observed, threshold=wanted.threshold, trial=trial)
     if wanted.filters is not None:
         removed = checked_filters(structure, wanted.filters).tolist()
@@ -117,65 +118,6 @@ def judge(
     )
 
 
-class _Trial:
-    """Removals of one layer's filters tried on the model, by silencing them where they are read."""
-
-    def __init__(self, model: nn.Module, readers: Sequence[Reader], *, meter: Meter) -> None:
-        self._model = model
-        self._readers = readers
-        self._meter = meter
-        self._filters = len(readers[0].gram)
-
-    def rank(self, candidates: Collection[int], count: int) -> list[int]:
-        return rank(
-            [reader.seen for reader in self._readers],
-            grams=[reader.gram for reader in self._readers],
-            ridges=[reader.ridges for reader in self._readers],
-            candidates=sorted(candidates),
-            count=min(count, len(candidates), self._filters - 1),
-        )
-
-    def fits(self, removed: NDArray[np.int64]) -> tuple[Merge, ...]:
-        kept = np.setdiff1d(np.arange(self._filters), removed)
-        return tuple(
-            Merge(
-                reader=reader.cut.module,
-                shift=reader.shift,
-                fit=explain(reader.seen, ridges=reader.ridges, removed=removed, kept=kept),
-            )
-            for reader in self._readers
-        )
-
-    def unexplained(self, index: int) -> float:
-        """Share of a filter's variance that the others leave, where it is largest."""
-        return max(float(reader.unexplained[index]) for reader in self._readers)
-
-    def do(self, removed: NDArray[np.int64], merges: tuple[Merge, ...]) -> None:
-        """Merge, or drop without *merges*."""
-        kept = np.setdiff1d(np.arange(self._filters), removed)
-        if not merges:
-            for reader in self._readers:
-                silence(self._model, reader.cut, removed=removed)
-        for reader, merge in zip(self._readers, merges, strict=False):
-            fold(
-                self._model,
-                reader.cut,
-                shift=merge.shift,
-                fit=merge.fit,
-                removed=removed,
-                kept=kept,
-            )
-
-    def costs(self, removed: NDArray[np.int64]) -> tuple[float, float]:
-        """Measure dropping and merging; the model is afterwards what it was."""
-        return self._cost(removed, ()), self._cost(removed, self.fits(removed))
-
-    def _cost(self, removed: NDArray[np.int64], merges: tuple[Merge, ...]) -> float:
-        with restored(self._model, self._readers):
-            self.do(removed, merges)
-            return self._meter.cost()
-
-
 class _Flags:
     """Which filters of a layer look as if they could go, and why.
 
@@ -185,7 +127,7 @@ class _Flags:
     """
 
     def __init__(
-        self, layer: WatchedLayer, observed: Observed, *, threshold: float | None, trial: _Trial
+        self, layer: WatchedLayer, observed: Observed, *, threshold: float | None, trial: Trial
     ) -> None:
         self._pcc = np.nan_to_num(observed.pcc, nan=0.0)
         self._cosines = _cosines(layer)
