@@ -34,6 +34,10 @@ MIN_DEAD_SAMPLES = 256
 MAX_MEASURED = 64
 """Of a layer, so many filters are measured alone; all that go are always measured together."""
 
+CHANCE = 0.01
+"""Of what `evaluate` gives: by less than that a drop is better by chance. On 1,000 images, one that
+seemed better by 0.7 % lost 0.2 points of accuracy, where merges lose less than 0.1."""
+
 DUPLICATE_COSINE = 0.999
 """Between two kernels, bias included where there is one, from which they are duplicates."""
 
@@ -99,7 +103,8 @@ def judge(
         dropped, merged = trial.costs(gone)
         merges = trial.fits(gone)
         # A merge that is worse than the drop is not used.
-        mode = "merge" if wanted.mode == "merge" and merged <= dropped else "drop"
+        bearable = dropped + CHANCE * abs(meter.before)
+        mode = "merge" if wanted.mode == "merge" and merged <= bearable else "drop"
         edits.enter_context(restored(model, observed.readers))
         trial.do(gone, merges if mode == "merge" else ())
     return LayerPlan(

@@ -92,8 +92,8 @@ class LayerPlan:
         duplicates: pairs of filters with the same kernel up to a factor, and the kernels' cosine.
         findings: every filter that was flagged or is to go, by index.
         removed: filters that would go, ascending.
-        mode: ``"merge"`` or ``"drop"``: what was measured to cost less, unless a drop was asked
-            for.
+        mode: ``"merge"``, or ``"drop"`` where that was asked for, or was measured to cost less, by
+            more than a hundredth of what `evaluate` gives.
         cost_dropped: of removing all of them, dropped; on top of the plan's layers before.
         cost_merged: likewise, merged.
         merges: one a reader; empty for a drop.
