@@ -257,9 +257,13 @@ def test_what_is_not_finite_is_no_other_illness():
     training.capture()
     broken = {name: math.nan for name in HEALTHY if "nonfinite" not in name}
     training.capture(times=12, move=np.full(9, np.nan), nonfinite_weights=54.0, **broken)
-    training.capture(move=np.full(9, np.inf), **{**broken, "weight_norm": math.inf})
+    other = Training()
+    for _ in range(12):
+        other.sketches["conv"] = np.zeros(9)
+        other.capture(move=np.full(9, np.inf), nonfinite_weights=54.0, weight_norm=math.inf)
 
     assert training.kinds == ["not finite"]
+    assert other.kinds == ["not finite", "exploding gradient"]
 
 
 def test_every_rule_says_where_its_threshold_is_from():

@@ -43,3 +43,17 @@ def test_what_is_not_bounded_is_never_saturated(function, scale):
     """Not with large values, not with small ones, not with zeros throughout."""
     for shift in (0.0, -20.0 * scale, 20.0 * scale):
         assert not saturated(function, scale=scale, shift=shift) > 0
+
+
+def test_a_relu_within_the_range_of_a_logistic_function_is_told_by_its_zeros():
+    """Small values in nearly all filters, and one that reaches beyond a half."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 40), nn.ReLU(), nn.Linear(40, 2))
+    with torch.no_grad():
+        model[0].weight.normal_(0, 1e-4)
+        model[0].weight[0].mul_(600)
+        model[0].bias.fill_(1e-2)
+    activations = capture_once(model, probe=torch.randn(200, 20)).layers[0].activations
+
+    assert 0.5 < activations.histogram_range.max() < 1
+    assert math.isnan(count_saturated(activations))
