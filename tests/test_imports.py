@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "tensorview"
 ROOMS = {
     "torch": ("api.py", "watcher.py", "capture/", "analysis/", "pruning/"),
     "torch_pruning": ("pruning/structure.py",),
-    "scipy": ("analysis/",),
+    "scipy": ("analysis/", "pruning/fit.py"),
     "vtkmodules": ("worker/", "client/window/"),
     "vtk": (),
     "paraview": ("worker/sinks/live.py", "client/link.py", "client/window/"),
