@@ -83,6 +83,7 @@ def test_what_is_picked_is_what_the_model_holds(tmp_path):
     with Desk(tmp_path, tmp_path / "run") as desk:
         look(desk)
         desk.select((0.12, 0.1, 0.18, 0.18))
+        wait_until(lambda: desk.ask(PICKED).get("weight"), seconds=20, what="a selection")
         picked = desk.ask(PICKED)
 
     assert len(picked["weight"]) > 0
@@ -105,7 +106,7 @@ def test_two_hundred_captures_play(tmp_path):
 
         assert desk.ask(COUNT_FRAMES) == 200
         desk.click(*PLAY)
-        time.sleep(10)
+        time.sleep(20)
         desk.click(*PLAY)
         frames = desk.ask(FRAMES)
 

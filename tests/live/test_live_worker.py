@@ -41,6 +41,13 @@ def publish_until(outputs, condition, *, seconds, what, first=0):
     return longest
 
 
+def is_alive(pid):
+    """Whether a process runs, and has not just not been waited for."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
 def test_l4_a_viewer_may_come_go_and_come_back(tmp_path):
     """Frames arrive at a viewer that comes late, and again at the next one on the same port."""
     port = free_port()
@@ -161,27 +168,21 @@ def test_l8_a_broken_catalyst_script_is_named(tmp_path, script, message):
 
 def test_the_live_worker_ends_with_its_parent(tmp_path):
     """When the training process is killed, its live worker is gone at once."""
-    port = free_port()
     pid = os.fork()
     if pid == 0:
-        outputs = open_live(tmp_path, port=port)
-        (tmp_path / "pid").write_text(str(outputs.workers["live"].pid))
+        worker = open_live(tmp_path, port=free_port()).workers["live"]
+        while worker.state != "waiting":  # what it says as soon as it serves
+            worker.poll()
+            time.sleep(0.1)
+        (tmp_path / "pid").write_text(str(worker.pid))
         time.sleep(60)
         os._exit(0)
-    wait_until((tmp_path / "pid").exists, seconds=20, what="the worker")
-    time.sleep(1.0)
+    wait_until((tmp_path / "pid").exists, seconds=40, what="the worker")
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     worker = int((tmp_path / "pid").read_text())
 
-    wait_until(lambda: not Path(f"/proc/{worker}").exists(), seconds=5, what="its end")
-
-
-def is_alive(pid):
-    """Whether a process runs, and has not just not been waited for."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
+    wait_until(lambda: not is_alive(worker), seconds=5, what="its end")
 
 
 def large_snapshot(step):
