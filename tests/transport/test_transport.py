@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import mmap
 import os
 import subprocess
 import sys
@@ -101,7 +102,8 @@ def test_a_read_snapshot_cannot_be_taken_back(snapshot, pair):
 def test_the_queue_is_bounded_in_bytes(snapshot, pair):
     """However many slots there are, their memory together stays within the bound."""
     encoded = EncodedSnapshot(snapshot)
-    sender, _ = pair(slots=64, max_bytes=encoded.nbytes * 4)
+    slot = -(-encoded.nbytes * 5 // 4 // mmap.PAGESIZE) * mmap.PAGESIZE
+    sender, _ = pair(slots=64, max_bytes=3 * slot)
 
     sent = 0
     while sender.send(encoded):
