@@ -247,14 +247,13 @@ def path(snapshot, layer=0):
     return snapshot.layers[layer].trajectories[0]
 
 
-def test_an_event_before_the_capture_of_its_step():
-    """The capture shows the smaller network; of what shrank, no removal passes for an update."""
+def test_an_event_at_a_step_that_was_not_captured():
+    """It is captured, with the smaller network; of what shrank, no removal passes for an update."""
     run = Run()
     run.train()
     run.captures.take(1)
     run.train()
     run.shrink()
-    run.captures.take(2)
     snapshot = run.snapshots[-1]
 
     assert [each.step for each in run.snapshots] == [1, 2]
@@ -271,7 +270,7 @@ def test_an_event_before_the_capture_of_its_step():
     assert run.captures.filters == {"conv1": 3, "conv2": 6, "fc": 3}
 
 
-def test_an_event_after_the_capture_of_its_step():
+def test_an_event_at_a_step_that_was_captured():
     """The capture is taken anew in its place; the update that the step made is still known."""
     run = Run()
     run.train()
@@ -332,8 +331,8 @@ def test_a_capture_on_its_way_is_finished_as_it_was(monkeypatch):
     assert run.snapshots == []
     run.train()
     run.shrink()
-    (before,) = run.snapshots
+    before, after = run.snapshots
 
-    assert before.step == 1
+    assert (before.step, after.step) == (1, 2)
     assert before.layers[0].weight_shape == (4, 1, 3, 3)
     assert path(before).segment.tolist() == [0]
