@@ -6,7 +6,7 @@ import copy
 import warnings
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -36,6 +36,13 @@ _OPERATIONS = (
 )
 _BATCH_NORM = nn.modules.batchnorm._BatchNorm  # noqa: SLF001  # has no public name
 _TENSORS = {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"}
+
+
+class _Place(NamedTuple):
+    """Where a filter lies, in the fields that torch-pruning's index mappings read."""
+
+    idx: int
+    root_idx: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -192,8 +199,8 @@ def _traced(twin: nn.Module, name: str, probe: Probe) -> Structure:
     names: dict[Any, str] = {module: path for path, module in twin.named_modules()}
     names |= {parameter: path for path, parameter in twin.named_parameters()}
     cuts = []
-    for item in graph.get_pruning_group(root, pruner.prune_out_channels, list(range(filters))):
-        node, module = item.dep.target, item.dep.target.module
+    for (node, side), places in _followed(start, graph, root, filters).items():
+        module = node.module
         if node.type in _OPERATIONS or (node.type == _TYPES.PRELU and module.num_parameters == 1):
             continue
         if node.type == _TYPES.OUTPUT:
@@ -204,9 +211,9 @@ def _traced(twin: nn.Module, name: str, probe: Probe) -> Structure:
             raise PruningError(
                 f"{start} the model calls {other!r} {calls[module]} times in one forward pass."
             )
-        reads = graph.is_in_channel_pruning_fn(item.dep.handler)
+        reads = graph.is_in_channel_pruning_fn(side)
         role = "normalises" if node.type == _TYPES.BN else "reads" if reads else "writes"
-        cuts.append(_cut(start, item, other, role, filters))
+        cuts.append(_cut(start, module, other, role, _rows(places, filters)))
     if not any(cut.role == "reads" for cut in cuts):
         raise PruningError(f"{start} no other layer reads its filters.")
     return Structure(layer=name, filters=filters, cuts=tuple(cuts))
@@ -232,18 +239,50 @@ def _graph(twin: nn.Module, probe: Probe) -> tuple[Any, Counter[nn.Module]]:
     return graph, calls
 
 
-def _cut(start: str, item: Any, other: str, role: str, filters: int) -> Cut:
-    module = item.dep.target.module
+def _followed(start: str, graph: Any, root: nn.Module, filters: int) -> dict[Any, set[_Place]]:
+    """Where the filters lie, by node of the graph and side of it (its outputs, its inputs).
+
+    The library's own walk would not end where channels are shifted and added to those beside them.
+    """
+    longest = max(max(parameter.shape, default=0) for parameter in graph.model.parameters())
+    found: dict[Any, set[_Place]] = {}
+    side = graph.get_pruner_of_module(root).prune_out_channels
+    waiting = [(graph.module2node[root], side, {_Place(f, f) for f in range(filters)})]
+    while waiting:
+        node, side, places = waiting.pop()
+        known = found.setdefault((node, side), set())
+        new = places - known
+        known |= new
+        if len(known) > 2 * longest:  # one index may be a channel or, behind a flatten, a position
+            raise PruningError(
+                f"{start} where its filters go cannot be told, for example because channels are "
+                f"shifted and added to those beside them."
+            )
+        for way in node.dependencies if new else ():
+            if way.is_triggered_by(side):
+                moved: Any = sorted(new)
+                for mapping in filter(None, way.index_mapping):
+                    moved = mapping(moved)
+                if moved:
+                    waiting.append((way.target, way.handler, {_Place(*place) for place in moved}))
+    return found
+
+
+def _rows(places: set[_Place], filters: int) -> list[list[int]]:
+    rows: list[list[int]] = [[] for _ in range(filters)]
+    for index, root in sorted(places):
+        rows[root].append(index)
+    return rows
+
+
+def _cut(start: str, module: Any, other: str, role: str, rows: list[list[int]]) -> Cut:
     length = (
         module.num_features if role == "normalises" else module.weight.shape[axis_of(module, role)]
     )
-    rows: list[list[int]] = [[] for _ in range(filters)]
-    for index, root in zip(item.idxs, item.root_idxs, strict=True):
-        rows[root].append(index)
     if len({len(row) for row in rows}) > 1:
         raise PruningError(f"{start} some of its filters reach {other!r}, and others do not.")
-    entries = np.sort(np.array(rows, np.int64), axis=1)
-    if entries.max() >= length:
+    entries = np.array(rows, np.int64)
+    if entries.max() >= length or len(np.unique(entries)) < entries.size:
         raise PruningError(
             f"{start} which channels of {other!r} are its filters cannot be told, for example "
             f"because channels are padded, sliced or regrouped between them."

@@ -54,6 +54,11 @@ def refusal(model, layer="conv1", probe=None):
     return str(caught.value)
 
 
+def shuffled(x):
+    """Channels of two halves in turn."""
+    return x.view(len(x), 2, -1, *x.shape[2:]).transpose(1, 2).reshape(x.shape)
+
+
 def random_states():
     """Of PyTorch, Python and numpy."""
     legacy = np.random.get_state()[1].tolist()  # noqa: NPY002  # the one that a training may use
@@ -457,20 +462,22 @@ class TestRefusals:
             lambda x: x.softmax(1),
             lambda x: x - x.mean(1, keepdim=True),
             lambda x: F.normalize(x, dim=1),
-            lambda x: x.view(len(x), 2, -1, 8, 8).transpose(1, 2).reshape(len(x), -1, 8, 8),
             lambda x: x.sort(1).values,
             lambda x: x.cumsum(1),
+            lambda x: x + F.pad(x[:, 1:], (0, 0, 0, 0, 0, 1)),
+            lambda x: shuffled(x) if x.shape[1] % 2 == 0 else x,
         ],
-        ids=["flip", "roll", "softmax", "centre", "normalise", "shuffle", "sort", "sum"],
+        ids=[
+            *("flip", "roll", "softmax", "centre", "normalise", "sort", "sum", "neighbour"),
+            "shuffle where even",
+        ],
     )
-    @pytest.mark.parametrize("channels", [2, 4, 6, 12])
+    @pytest.mark.parametrize("channels", [4, 5, 12])
     def test_functions_that_mix_channels(self, function, channels):
-        """The smaller model runs, and computes something else."""
-        probe = images()
-        model = Between(function, channels=channels)
-        sentence = refusal(model, probe=probe)
+        """They compute something else of fewer channels; where none can be told apart, at once."""
+        sentence = refusal(Between(function, channels=channels))
 
-        assert sentence == CHANGES or "does not run" in sentence
+        assert sentence == CHANGES or "cannot be told" in sentence
 
     def test_part_that_only_training_runs(self):
         """A second head that evaluation leaves out would fail at the next step."""
