@@ -71,7 +71,7 @@ class Watcher:
             self._capturer,
             filters=self._captures.filters,
             settings=settings,
-            is_alone=capture.is_only_rank(),
+            is_alone=capture.is_only_rank() and not capture.is_wrapped(model),
             shrunk=lambda step, kept: self._captures.shrink(step, kept=kept),
         )
         self._effects = Effects(

@@ -5,7 +5,7 @@ The only part of tensorview, beside `tensorview.watch`, `tensorview.analysis` an
 """
 
 from tensorview.capture.capturer import Capturer, Kept, Sketches
-from tensorview.capture.first_rank import is_first_rank, is_only_rank
+from tensorview.capture.first_rank import is_first_rank, is_only_rank, is_wrapped
 from tensorview.capture.layers import unwrap
 from tensorview.capture.pending import PendingCapture
 from tensorview.capture.result import CaptureResult, LayerCapture
@@ -19,5 +19,6 @@ __all__ = [
     "Sketches",
     "is_first_rank",
     "is_only_rank",
+    "is_wrapped",
     "unwrap",
 ]

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 import torch
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def is_first_rank() -> bool:
@@ -12,6 +16,12 @@ def is_first_rank() -> bool:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_rank() == 0
     return os.environ.get("RANK", "0") == "0"
+
+
+def is_wrapped(model: nn.Module) -> bool:
+    """Whether *model* is one of distributed training, also of one process: such keep buffers."""
+    parallel = torch.nn.parallel.DistributedDataParallel
+    return any(isinstance(module, parallel) for module in model.modules())
 
 
 def is_only_rank() -> bool:

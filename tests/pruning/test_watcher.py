@@ -332,6 +332,25 @@ def test_distributed_training_is_not_pruned(quiet, monkeypatch):
     assert model.conv1.out_channels == 4
 
 
+def test_a_model_wrapped_for_distributed_training_is_not_pruned(quiet):
+    """Also in one process: the wrapper keeps buffers for gradients of the old shapes."""
+
+    class Wrapped(torch.nn.parallel.DistributedDataParallel):
+        def __init__(self, module):
+            torch.nn.Module.__init__(self)
+            self.module = module
+
+        def forward(self, images):
+            return self.module(images)
+
+    model, optimizer = make_training()
+    wrapped = Wrapped(model)
+    with tensorview.watch(wrapped, optimizer, **quiet) as watcher:
+        train_steps(wrapped, optimizer, 1)
+        with pytest.raises(PruningError, match=r"^Cannot prune in distributed training: "):
+            watcher.prune(watcher.redundant("conv1", filters=[0]))
+
+
 def test_a_command_prunes_where_it_is_allowed(tmp_path):
     """From a client: the answer says what is left and what it cost; a selection is forgotten."""
     with watched(tmp_path, probe=probe()) as (watcher, run):
