@@ -51,12 +51,13 @@ class Path(NamedTuple):
 
 
 def read_paths(polydata: vtkPolyData) -> list[Path]:
-    """Return all paths, in order of layer and subspace."""
+    """Return all paths, in order of layer and subspace; of a run without segments, one each."""
     data = arrays(polydata.GetCellData())
-    if "segment" not in data:
+    if "subspace" not in data:
         return []
     points = [*_points(polydata.GetVerts()), *_points(polydata.GetLines())]
-    keys = np.stack([data[name] for name in ("layer", "subspace", "segment")])
+    segment = data.get("segment", np.zeros_like(data["layer"]))
+    keys = np.stack([data["layer"], data["subspace"], segment])
     cells: dict[tuple[int, int], list[int]] = {}
     for cell in np.lexsort(keys[::-1]).tolist():
         layer, subspace, _ = keys[:, cell].tolist()

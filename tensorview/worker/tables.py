@@ -94,7 +94,7 @@ def _trajectory(dataset: vtkPolyData) -> Table:
         "subspace": subspaces[cell],
         "step": points["step"][rows],
         "loss": points["loss"][rows],
-        "pruned": points["pruned"][rows],
+        "pruned": points.get("pruned", np.zeros(len(points["step"]), np.int32))[rows],
         **{axis: coordinate[:, index] for index, axis in enumerate("xyz")},
     }
 

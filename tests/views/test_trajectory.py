@@ -121,6 +121,18 @@ def test_a_removal_ends_a_segment():
     assert texts(polydata)["layer_titles"][0].endswith("%  pruned: 5 filters")
 
 
+def test_a_path_that_knows_of_no_removals_is_one_segment():
+    """Runs written before there were segments are read as ever."""
+    polydata = draw(with_points([[0.1 * i] * 3 for i in range(5)]))
+    polydata.GetCellData().RemoveArray("segment")
+    polydata.GetPointData().RemoveArray("pruned")
+
+    (path,) = read_paths(polydata)
+
+    assert [ids.tolist() for ids in path.segments] == [[0, 1, 2, 3, 4]]
+    assert (path.begins, path.marked.tolist()) == (False, [])
+
+
 @pytest.mark.parametrize(
     ("segment", "pruned", "said"),
     [

@@ -222,7 +222,7 @@ def _read(polydata: Any, path: Path, *, place: Place, until: int) -> _Path:
     elif np.isfinite(shares).all():
         axes = [f"{name} {share:.0%}" for name, share in zip(axes, shares, strict=True)]
         title += f"  {shares.sum():.0%} of variance"
-    if past and path.subspace == 0:  # the same for all of a layer
+    if past and path.subspace == 0 and "pruned" in data:  # the same for all of a layer
         # Of points that are not drawn, too: weights may be not finite right after a removal.
         pruned = data["pruned"][path.ids[0] : past[-1][-1] + 1]
         said = removals(pruned, happened=bool(past[not path.begins :]))
