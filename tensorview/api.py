@@ -8,7 +8,7 @@ import torch
 
 from tensorview import capture
 from tensorview.errors import ConfigurationError
-from tensorview.settings import check_settings, first_optimizer
+from tensorview.settings import check_optimizers, check_settings
 from tensorview.steering.commands import ALLOWED_BY_DEFAULT
 from tensorview.watcher import Watcher
 
@@ -88,7 +88,8 @@ def watch(  # a keyword each, all optional
             request pause, stop, learning_rate, prune; empty for none. They come through the run
             directory; without one there are none.
         evaluate: ``model -> float``, lower is better, for example the loss on 1,000 training
-            images: what pruning measures. It is called in evaluation mode and without gradients.
+            images: what pruning measures. It is called in evaluation mode and without gradients,
+            and kept until the watcher is closed, with all that it refers to.
         prune: removes filters while it trains, see `PrunePolicy`; needs *evaluate*.
         on_flag: called with each new `Flag` of the training's health, once, in the training's
             thread, at the end of the step whose capture raised it. It may close the watcher.
@@ -133,4 +134,4 @@ def watch(  # a keyword each, all optional
         on_flag=on_flag,
         strict=strict,
     )
-    return Watcher(model, first_optimizer(optimizer), settings=settings)
+    return Watcher(model, check_optimizers(optimizer), settings=settings)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tensorview.capture.logged import LoggedScalars
 
 if TYPE_CHECKING:
@@ -64,14 +66,12 @@ class Captures:
         self._capturer.focus(self._controls.focus)
         self._capturer.attach_to_batch()
 
-    def shrink(self, step: int, *, kept: Kept) -> None:
-        """Go on with a model that has become smaller, after *step* steps and before the next pass.
+    def shrink(self, kept: Kept) -> None:
+        """Go on with a model that has become smaller, before its next pass.
 
-        This step is captured, anew if it was, so that the smaller model is shown at once. With
-        batches the next step is captured instead, for this one's batch has passed.
+        Filters that were picked in a client keep being these, under their new numbers.
 
         Args:
-            step: steps done.
             kept: see `tensorview.capture.Capturer.shrink`.
 
         Raises:
@@ -91,6 +91,20 @@ class Captures:
                 for layer, sketch in zip(layers, before, strict=False)
             ],
         )
+        selected = self._controls.selected
+        for name in selected.keys() & kept.keys():
+            left = kept[name][0]
+            if left is not None:
+                picked = np.flatnonzero(np.isin(left, selected[name])).tolist()
+                selected[name] = tuple(picked)
+                if not picked:
+                    del selected[name]
+
+    def take_event(self, step: int) -> None:
+        """Capture this step, anew if it was, so that a smaller model is shown at once.
+
+        With batches the next step is captured instead, for this one's batch has passed.
+        """
         if self._capturer.takes_batches:
             self._controls.capture_at = step + 1
             self.attach_to_batch()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,6 +65,11 @@ class Settings:
     prune: PrunePolicy | None
     on_flag: Callable[[Flag], object] | None
     strict: bool
+
+    @property
+    def apart(self) -> Settings:
+        """The same without what is the user's own, and may refer to the model."""
+        return replace(self, layers=None, probe=None, evaluate=None, prune=None, on_flag=None)
 
 
 def check_settings(  # one argument a keyword of watch
@@ -147,14 +152,14 @@ def check_settings(  # one argument a keyword of watch
     )
 
 
-def first_optimizer(optimizer: Any) -> Any:
-    """Return the optimizer whose steps count: the given one, of several the first, None for none.
+def check_optimizers(optimizer: Any) -> list[Any]:
+    """Return the optimizers that were given; the first one's steps count.
 
     Raises:
         ConfigurationError: one of them is no `torch.optim.Optimizer`.
     """
     if optimizer is None:
-        return None
+        return []
     found = list(optimizer) if isinstance(optimizer, (list, tuple)) else [optimizer]
     for item in found:
         # A wrapper that never ran Optimizer.__init__ has the methods, but no hooks to call.
@@ -164,7 +169,7 @@ def first_optimizer(optimizer: Any) -> Any:
                 f"or a list of them. Of a wrapper give the optimizer inside, or leave it out and "
                 f"call watcher.step() after each step."
             )
-    return found[0] if found else None
+    return found
 
 
 def parse_live(live: Any, *, wanted: bool) -> LiveTarget | None:

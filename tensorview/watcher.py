@@ -49,9 +49,10 @@ class Watcher:
     """
 
     def __init__(
-        self, model: nn.Module, optimizer: Optimizer | None, *, settings: Settings
+        self, model: nn.Module, optimizers: Sequence[Optimizer], *, settings: Settings
     ) -> None:
         self.settings = settings
+        optimizer = optimizers[0] if optimizers else None
         eager = capture.unwrap(model)
         self._pid = os.getpid()
         self._step = 0
@@ -60,7 +61,7 @@ class Watcher:
         self._guard = Guard(strict=settings.strict)
         self._reduced: tuple[str, ...] = ()
         self._capturer = capture.Capturer(stand_in_for(eager), settings=settings)
-        self._memory = Memory(self._capturer.layers, settings=settings)
+        self._memory = Memory(self._capturer.layers, settings=settings.apart)
         self._flag_report = FlagReport(settings.on_flag, guard=self._guard)
         self._controls = Controls(every=settings.every)
         self._captures = Captures(
@@ -68,11 +69,12 @@ class Watcher:
         )
         self._pruner = Pruner(
             weakref.ref(eager),
+            self._captures,
             self._capturer,
-            filters=self._captures.filters,
+            optimizers=[weakref.ref(each) for each in optimizers],
             settings=settings,
             is_alone=capture.is_only_rank() and not capture.is_wrapped(model),
-            shrunk=lambda step, kept: self._captures.shrink(step, kept=kept),
+            guard=self._guard,
         )
         self._effects = Effects(
             self._controls,
@@ -299,6 +301,7 @@ class Watcher:
             if self._outputs is not None:
                 self._guard.do(self._outputs.close, step=self._step)
         self._flag_report.tell(self._memory.health.take_new())
+        self.settings = self.settings.apart
 
     def __enter__(self) -> Watcher:  # noqa: PYI034  # typing.Self needs Python 3.11
         """Return itself; the end of the block closes it."""
@@ -348,7 +351,9 @@ class Watcher:
         self._captures.take(self._step)
 
     def _prune_on_request(self, layer: str, filters: Sequence[int] | None) -> str:
-        plan = self._pruner.redundant(layer, filters=filters)
+        shown = self.settings.threshold  # what the picture's groups are made by
+        threshold = shown if 0.0 < shown <= 1.0 else 0.9
+        plan = self._pruner.redundant(layer, filters=filters, threshold=threshold)
         if not plan.removed:
             return f"Nothing of {layer} is redundant."
         done = self._pruner.prune(plan, step=self._step, origin="command")

@@ -97,10 +97,11 @@ class Capturer:
         self._probe: Probe | None = None
         self._wants_activations = bool(_ACTIVATION_VIEWS & set(settings.views))
         self._measurement = self._new_measurement()
-        if settings.probe is not None and self._wants_activations:
+        if settings.probe is not None:  # filters are judged on it, too
             self._probe = given_probe(model, settings.probe)
-            self._check_map_samples(self._probe.size)
-            self._measurement.inspect(self._probe)
+            if self._wants_activations:
+                self._check_map_samples(self._probe.size)
+                self._measurement.inspect(self._probe)
         unwatched = unwatched_modules(model)
         if unwatched and settings.layers is None:
             log.warning("Not watched, being of other kinds: %s.", ", ".join(unwatched))
@@ -196,7 +197,7 @@ class Capturer:
                     "probe runs through the eager one."
                 )
             self.attach_to_batch()
-        elif self._probe is None and self._wants_activations:
+        elif self._probe is None and (self._wants_activations or self._settings.prune):
             self._tap = FirstCall(model, receive=self._take_probe)
 
     def focus(self, layer: str) -> None:
@@ -264,10 +265,11 @@ class Capturer:
             What is on its way; nothing that happens to the model afterwards changes it.
 
         Raises:
-            CaptureError: a CUDA graph is being recorded; activations that cannot be measured, if
-                strict.
+            CaptureError: a CUDA graph is being recorded; a layer has another shape than it had;
+                activations that cannot be measured, if strict.
         """
         _check_not_recording()
+        self._check_shapes()
         running, samples = self._activations()
         parts: list[dict[str, Tensor]] = []
         with evaluating(self._model), torch.no_grad():
@@ -306,6 +308,16 @@ class Capturer:
             activation_plans=self._measurement.plans,
             samples=samples,
         )
+
+    def _check_shapes(self) -> None:
+        for layer in self.layers:
+            shape = tuple(layer.module.weight.shape)  # type: ignore[arg-type]
+            if shape != layer.weight_shape:
+                raise CaptureError(
+                    f"Layer {layer.name!r} has a weight of shape {shape}, and had "
+                    f"{layer.weight_shape}: remove filters by this watcher's prune(), or watch the "
+                    f"model anew."
+                )
 
     def _activations(self) -> tuple[dict[int, RunningActivations], int]:
         """What the layers do, by index, and over how many samples."""

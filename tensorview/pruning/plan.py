@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import zlib
@@ -16,17 +17,20 @@ from tensorview.errors import PruningError
 from tensorview.pruning.findings import Finding, Group, LayerPlan, Merge
 from tensorview.pruning.fit import Fit
 from tensorview.pruning.optimizers import optimizers_of
-from tensorview.pruning.readers import fold
+from tensorview.pruning.readers import fold, folded_into
 from tensorview.pruning.structure import Cut, Structure
 from tensorview.pruning.surgery import check, kept, remove
 from tensorview.whole_files import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from os import PathLike
 
     from numpy.typing import NDArray
     from torch import nn
+    from torch.optim import Optimizer
+
+    from tensorview.capture.probe import Probe
 
 SCHEMA_VERSION = 1
 
@@ -49,8 +53,10 @@ class Plan:
             ``"output_change"``, the mean squared change of the model's outputs on the probe.
         before: what `evaluate` gave before; 0 for ``"output_change"``.
         after: what it gives, or how much the outputs change, with the whole plan applied.
+        mode: that was asked for.
         shapes: of the model's parameters, by name.
         checksum: of the model's parameters.
+        probe: what it was made on, None for a plan that was loaded.
     """
 
     layers: tuple[LayerPlan, ...]
@@ -58,9 +64,11 @@ class Plan:
     measure: str
     before: float
     after: float
+    mode: str
     shapes: dict[str, tuple[int, ...]]
     checksum: int
     schema: int = field(default=SCHEMA_VERSION)
+    probe: Probe | None = field(default=None, repr=False)
 
     @property
     def removed(self) -> dict[str, tuple[int, ...]]:
@@ -72,14 +80,15 @@ class Plan:
         """Of the whole plan."""
         return self.after - self.before
 
-    def apply(self, model: nn.Module) -> dict[str, Kept]:
-        """Remove the filters from *model*, in place.
+    def apply(self, model: nn.Module, *, optimizers: Collection[Optimizer] = ()) -> dict[str, Kept]:
+        """Remove the filters from *model*, in place, all or none.
 
         Parameters stay the same objects. Optimizers that hold them are found, and their state loses
         the same entries and nothing else. Not between a forward pass and its backward pass.
 
         Args:
             model: unwrapped; with the weights that the plan was made from.
+            optimizers: those that may not be found: after ``gc.freeze()`` none are.
 
         Returns:
             Module name -> indices of its outputs and of its inputs that remain, None where all do.
@@ -95,18 +104,17 @@ class Plan:
                 "made. Make the plan again, or give it to watcher.prune(), which does."
             )
         steps = [plan for plan in self.layers if plan.removed]
-        optimizers = optimizers_of(model)
+        holders = {*optimizers, *optimizers_of(model)}
         for plan in steps:
-            check(model, plan.structure, plan.removed, optimizers=optimizers)
+            check(model, plan.structure, plan.removed, optimizers=list(holders))
         remaining: dict[str, Kept] = {}
-        for plan in steps:
-            structure = shifted(plan.structure, remaining)
-            removed = np.array(plan.removed, np.int64)
-            for merge in plan.merges:
-                cut = next(cut for cut in structure.readers if cut.module == merge.reader)
-                fold(model, cut, shift=merge.shift, fit=merge.fit, removed=removed, kept=plan.kept)
-            remove(model, structure, plan.removed, optimizers=optimizers)
-            remaining = composed(remaining, kept(structure, plan.removed))
+        with contextlib.ExitStack() as undo:
+            for plan in steps:
+                structure = shifted(plan.structure, remaining)
+                _merge(model, plan, structure, undo)
+                undo.callback(remove(model, structure, plan.removed, optimizers=list(holders)))
+                remaining = composed(remaining, kept(structure, plan.removed))
+            undo.pop_all()
         return remaining
 
     def check(self, model: nn.Module) -> None:
@@ -132,7 +140,7 @@ class Plan:
 
     def to_json(self) -> str:
         """Return the plan as JSON; numbers that are not finite as null."""
-        return json.dumps(plain(self), allow_nan=False)
+        return json.dumps(plain(replace(self, probe=None)), allow_nan=False)
 
     @classmethod
     def load(cls, path: str | PathLike[str]) -> Plan:
@@ -189,6 +197,18 @@ def checksum(model: nn.Module) -> int:
     return result
 
 
+def _merge(
+    model: nn.Module, plan: LayerPlan, structure: Structure, undo: contextlib.ExitStack
+) -> None:
+    """Fold what goes into what stays; *undo* learns how to put back what that changes."""
+    removed = np.array(plan.removed, np.int64)
+    for merge in plan.merges:
+        for tensor in folded_into(model, reader=merge.reader, shift=merge.shift):
+            undo.callback(tensor.copy_, tensor.clone())
+        cut = next(cut for cut in structure.readers if cut.module == merge.reader)
+        fold(model, cut, shift=merge.shift, fit=merge.fit, removed=removed, kept=plan.kept)
+
+
 def shifted(structure: Structure, remaining: Mapping[str, Kept]) -> Structure:
     """Renumber *structure* after other filters have gone, of what its modules read or write."""
     cuts = []
@@ -242,6 +262,7 @@ def _plan(found: dict[str, Any]) -> Plan:
         measure=str(found["measure"]),
         before=_number(found["before"]),
         after=_number(found["after"]),
+        mode=str(found["mode"]),
         shapes={name: tuple(shape) for name, shape in found["shapes"].items()},
         checksum=int(found["checksum"]),
     )

@@ -37,7 +37,7 @@ def make_plan(
 
     Args:
         model: unwrapped.
-        asked: layers of it, and what of each.
+        asked: layers of it, at least one, and what of each, all in the same mode.
         probe: to observe the layers on.
         evaluate: ``model -> float``, lower is better; None for the change of the outputs.
         skip_refused: note layers that cannot be pruned instead of raising.
@@ -80,8 +80,10 @@ def make_plan(
         measure=first.measure,
         before=first.before,
         after=after,
+        mode=asked[0][1].mode,
         shapes=shapes,
         checksum=crc,
+        probe=probe,
     )
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import operator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tensorview.errors import ConfigurationError
 
@@ -41,21 +42,25 @@ class PrunePolicy:
     mode: str = "merge"
 
     def __post_init__(self) -> None:
-        """Check each value."""
-        if not self.keep or not all(_whole(filters) for filters in self.keep.values()):
+        """Check each value, and keep copies that nobody else can change."""
+        keep = _mapping(self.keep)
+        if not keep:
             raise ConfigurationError(
-                f"PrunePolicy keep={self.keep!r} cannot be used: expected layer names and how many "
-                f"filters each keeps, 1 or more."
+                f"PrunePolicy keep={self.keep!r} cannot be used: expected a dict of layer names "
+                f"and how many filters each keeps, 1 or more."
             )
-        if not self.at or not all(_whole(step) for step in self.at):
+        at = _steps(self.at)
+        if not at:
             raise ConfigurationError(
-                f"PrunePolicy at={self.at!r} cannot be used: expected steps, 1 or more."
+                f"PrunePolicy at={self.at!r} cannot be used: expected several steps, each 1 or "
+                f"more."
             )
-        if not _whole(self.count):
+        count = _whole(self.count)
+        if count is None:
             raise ConfigurationError(
                 f"PrunePolicy count={self.count!r} cannot be used: expected 1 or more filters."
             )
-        if not math.isfinite(self.max_cost) or self.max_cost < 0:
+        if not _is_number(self.max_cost) or not 0 <= self.max_cost < math.inf:
             raise ConfigurationError(
                 f"PrunePolicy max_cost={self.max_cost!r} cannot be used: expected a rise of "
                 f"evaluate, 0 or more."
@@ -63,6 +68,9 @@ class PrunePolicy:
         if self.threshold is not None:
             check_threshold(self.threshold)
         check_mode(self.mode)
+        object.__setattr__(self, "keep", keep)
+        object.__setattr__(self, "at", at)
+        object.__setattr__(self, "count", count)
 
 
 def check_threshold(threshold: float) -> None:
@@ -71,7 +79,7 @@ def check_threshold(threshold: float) -> None:
     Raises:
         ConfigurationError: it is not in (0, 1].
     """
-    if not isinstance(threshold, (int, float)) or not 0.0 < threshold <= 1.0:
+    if not _is_number(threshold) or not 0.0 < threshold <= 1.0:
         raise ConfigurationError(
             f"threshold={threshold!r} cannot be used: expected a Pearson r above 0, at most 1."
         )
@@ -87,5 +95,34 @@ def check_mode(mode: str) -> None:
         raise ConfigurationError(f"mode={mode!r} cannot be used: expected 'merge' or 'drop'.")
 
 
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _mapping(keep: Any) -> dict[str, int]:
+    """Return layer names and numbers, {} where they cannot be used."""
+    try:
+        found = {name: _whole(filters) for name, filters in keep.items()}
+    except AttributeError:
+        return {}
+    whole = {name: filters for name, filters in found.items() if filters is not None}
+    return whole if len(whole) == len(found) else {}
+
+
+def _steps(at: Any) -> frozenset[int]:
+    """Return the steps, none where they cannot be used."""
+    try:
+        found = [_whole(step) for step in at]
+    except TypeError:
+        return frozenset()
+    whole = frozenset(step for step in found if step is not None)
+    return frozenset() if None in found else whole
+
+
+def _whole(value: Any) -> int | None:
+    """Return a whole number of 1 or more, numpy's too; None where it is none."""
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
+    return number if number is not None and number >= 1 else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -5,34 +5,38 @@ from __future__ import annotations
 import json
 import logging
 from datetime import datetime, timezone
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from tensorview.capture.probe import follow_model, given_probe
-from tensorview.errors import ConfigurationError, PruningError
+from tensorview.capture.probe import Probe, follow_model, given_probe
+from tensorview.errors import CaptureError, ConfigurationError, PruningError
 from tensorview.pruning.evidence import Wanted
-from tensorview.pruning.plan import checksum, plain
+from tensorview.pruning.plan import Plan, checksum, plain
 from tensorview.pruning.planner import make_plan
 from tensorview.pruning.policy import check_mode, check_threshold
 from tensorview.steering.commands import near_matches
 from tensorview.steering.lines import append_line
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
     from weakref import ReferenceType
 
-    from numpy.typing import NDArray
     from torch import nn
+    from torch.optim import Optimizer
 
     from tensorview.capture import Capturer
-    from tensorview.capture.probe import Probe
-    from tensorview.pruning.findings import LayerPlan
-    from tensorview.pruning.plan import Kept, Plan
+    from tensorview.captures import Captures
+    from tensorview.guard import Guard
+    from tensorview.pruning.policy import PrunePolicy
     from tensorview.settings import Settings
 
 PRUNING_FILE = "pruning.jsonl"
+
+_DISTRIBUTED = (
+    "in distributed training the other processes would keep their filters, and the models would "
+    "not fit each other."
+)
 
 log = logging.getLogger("tensorview")
 
@@ -42,48 +46,61 @@ class Pruner:
 
     Args:
         model: unwrapped.
+        captures: of it; they learn what has gone.
         capturer: of it.
-        filters: by watched layer, how many it has now.
-        settings: ``evaluate`` and ``prune`` count here.
+        optimizers: that are known; others are found.
+        settings: ``evaluate``, ``prune``, ``probe`` and ``activations`` count here.
         is_alone: whether this process trains without others.
-        shrunk: called after each event with the step, and what remains of each module.
+        guard: keeps what goes wrong after an event out of the training.
 
     Attributes:
         run_path: where `PRUNING_FILE` goes, None for nowhere.
 
     Raises:
-        ConfigurationError: a policy for layers that are not watched, or have no more filters.
+        ConfigurationError: a policy that can never be followed.
     """
 
     def __init__(
         self,
         model: ReferenceType[nn.Module],
+        captures: Captures,
         capturer: Capturer,
         *,
-        filters: Mapping[str, int],
+        optimizers: Sequence[ReferenceType[Optimizer]],
         settings: Settings,
         is_alone: bool,
-        shrunk: Callable[[int, dict[str, Kept]], None],
+        guard: Guard,
     ) -> None:
         self.run_path: Path | None = None
-        self._filters = filters
-        self._first = dict(filters)
         self._model = model
+        self._captures = captures
         self._capturer: Capturer | None = capturer
+        self._optimizers = optimizers
+        self._filters: Mapping[str, int] = captures.filters
+        self._first = dict(captures.filters)
         self._evaluate = settings.evaluate
         self._policy = settings.prune
         self._is_alone = is_alone
-        self._shrunk = shrunk
-        self._original: dict[str, NDArray[np.int64]] = {
-            name: np.arange(count) for name, count in filters.items()
-        }
-        for name, keep in self._policy.keep.items() if self._policy else ():
+        self._guard = guard
+        self._said: set[str] = set()
+        if self._policy is not None:
+            self._check_policy(self._policy, settings)
+
+    def _check_policy(self, policy: PrunePolicy, settings: Settings) -> None:
+        for name, keep in policy.keep.items():
             self._check_layer(name)
             if keep >= self._filters[name]:
                 raise ConfigurationError(
                     f"PrunePolicy keep={{{name!r}: {keep}}} leaves nothing to prune: the layer has "
                     f"{self._filters[name]} filters."
                 )
+        if not self._is_alone:
+            raise ConfigurationError(f"prune= cannot be used: {_DISTRIBUTED}")
+        if settings.probe is None and settings.activations == "batch":
+            raise ConfigurationError(
+                "prune= needs probe= where activations='batch': a batch of at least 256 samples to "
+                "judge filters on."
+            )
 
     @property
     def pruned(self) -> dict[str, tuple[int, int]]:
@@ -95,8 +112,8 @@ class Pruner:
         }
 
     def let_go(self) -> None:
-        """Hold nothing of the model any more."""
-        self._capturer = None
+        """Hold nothing of the model any more, nor what the user's function refers to."""
+        self._capturer = self._evaluate = None
 
     def redundant(
         self,
@@ -116,6 +133,10 @@ class Pruner:
             raise ConfigurationError(f"count={count!r} cannot be used: expected 1 or more filters.")
         if filters is not None and layer is None:
             raise ConfigurationError("filters= needs layer=: the layer that they are of.")
+        if filters is not None and not hasattr(filters, "__iter__"):
+            raise ConfigurationError(
+                f"filters={filters!r} cannot be used: expected a list of filters' numbers."
+            )
         if threshold is None and count is None and filters is None:
             raise ConfigurationError(
                 "threshold=None needs count=: how many of the least missed filters go."
@@ -133,31 +154,30 @@ class Pruner:
 
     def prune(self, plan: Plan, *, step: int, origin: str) -> Plan:
         """Do what *plan* says, made anew if weights have changed since; see `Watcher.prune`."""
-        if not self._is_alone:
-            raise PruningError(
-                "Cannot prune in distributed training: the other processes would keep their "
-                "filters, and the models would not fit each other."
+        if not isinstance(plan, Plan):
+            raise ConfigurationError(
+                f"prune() cannot use {type(plan).__name__}: expected a plan, as redundant() makes."
             )
-        model, _ = self._alive()
+        if not self._is_alone:
+            raise PruningError(f"Cannot prune: {_DISTRIBUTED}")
+        model, capturer = self._alive()
         plan.check(model)
-        if checksum(model) != plan.checksum:
+        if checksum(model) != plan.checksum and plan.removed:
             asked = {
-                each.layer: Wanted(
-                    threshold=None,
-                    count=None,
-                    filters=each.removed,
-                    mode=each.mode,
-                )
-                for each in plan.layers
-                if each.removed
+                name: Wanted(threshold=None, count=None, filters=filters, mode=plan.mode)
+                for name, filters in plan.removed.items()
             }
-            plan = self._plan(asked, probe=None, skip_refused=False)
-        kept = plan.apply(model)
-        for each in plan.layers:
-            if each.removed:
-                self._record(each, plan, step=step, origin=origin)
-                self._original[each.layer] = self._original[each.layer][each.kept]
-        self._shrunk(step, kept)
+            plan = self._plan(asked, probe=plan.probe, skip_refused=False)
+        if not plan.removed:
+            return plan
+        self._guard.do(self._captures.wait, step=step)
+        lines = self._lines(plan, capturer, step=step, origin=origin, applied=True)
+        known = [found for reference in self._optimizers if (found := reference()) is not None]
+        kept = plan.apply(model, optimizers=known)
+        # The filters are gone: from here on nothing may make the caller believe otherwise.
+        self._guard.do(partial(self._captures.shrink, kept), step=step)
+        self._record(lines)
+        self._guard.do(partial(self._captures.take_event, step), step=step)
         return plan
 
     def follow_policy(self, step: int) -> None:
@@ -181,18 +201,22 @@ class Pruner:
         }
         if not asked:
             return
-        plan = self._plan(asked, probe=None, skip_refused=False)
-        if plan.cost <= policy.max_cost:
+        plan = self._plan(asked, probe=None, skip_refused=len(asked) > 1)
+        for why in plan.refused.values():
+            self._say(why)
+        if not plan.removed:
+            log.info("Nothing to prune at step %d.", step)
+        elif plan.cost <= policy.max_cost:
             self.prune(plan, step=step, origin="policy")
-            return
-        log.warning(
-            "Not pruned at step %d: evaluate would rise by %.4g, and max_cost is %.4g.",
-            step,
-            plan.cost,
-            policy.max_cost,
-        )
-        for each in plan.layers:
-            self._record(each, plan, step=step, origin="policy", applied=False)
+        else:
+            log.warning(
+                "Not pruned at step %d: evaluate would rise by %.4g, and max_cost is %.4g.",
+                step,
+                plan.cost,
+                policy.max_cost,
+            )
+            _, capturer = self._alive()
+            self._record(self._lines(plan, capturer, step=step, origin="policy", applied=False))
 
     def _plan(self, asked: dict[str, Wanted], *, probe: Any, skip_refused: bool) -> Plan:
         model, capturer = self._alive()
@@ -212,38 +236,68 @@ class Pruner:
         return model, self._capturer
 
     def _check_layer(self, name: str) -> None:
-        if name not in self._filters:
+        if not isinstance(name, str) or name not in self._filters:
             hint = near_matches(str(name), self._filters)
             raise ConfigurationError(f"There is no watched layer {name!r}. {hint}")
 
-    def _record(
-        self, plan: LayerPlan, whole: Plan, *, step: int, origin: str, applied: bool = True
-    ) -> None:
-        line = {
+    def _lines(
+        self, whole: Plan, capturer: Capturer, *, step: int, origin: str, applied: bool
+    ) -> list[bytes]:
+        """Make the lines of an event, one a layer, before anything is changed."""
+        original = {layer.name: layer.original_filters for layer in capturer.layers}
+        common = {
             "step": step,
             "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
             "origin": origin,
             "applied": applied,
-            "layer": plan.layer,
-            "filters": plan.removed,
-            "original_filters": self._original[plan.layer][list(plan.removed)].tolist(),
-            "left": len(plan.kept),
-            "mode": plan.mode,
             "measure": whole.measure,
             "before": whole.before,
             "after": whole.after,
-            "cost_dropped": plan.cost_dropped,
-            "cost_merged": plan.cost_merged,
-            "samples": plan.samples,
-            "evidence": [each for each in plan.findings if each.filter in plan.removed],
         }
-        if self.run_path is not None:
-            append_line(self.run_path, PRUNING_FILE, json.dumps(plain(line)).encode() + b"\n")
+        lines = []
+        for plan in whole.layers:
+            if not plan.removed:
+                continue
+            removed = list(plan.removed)
+            line = common | {
+                "layer": plan.layer,
+                "along": [cut.module for cut in plan.structure.writers if cut.module != plan.layer],
+                "filters": removed,
+                "original_filters": original[plan.layer][removed].tolist(),
+                "left": len(plan.kept),
+                "mode": plan.mode,
+                "cost_dropped": plan.cost_dropped,
+                "cost_merged": plan.cost_merged,
+                "samples": plan.samples,
+                "evidence": [each for each in plan.findings if each.filter in removed],
+            }
+            lines.append(json.dumps(plain(line)).encode() + b"\n")
+        return lines
+
+    def _record(self, lines: Sequence[bytes]) -> None:
+        if self.run_path is None:
+            return
+        try:
+            for line in lines:
+                append_line(self.run_path, PRUNING_FILE, line)
+        except OSError as error:
+            self._say(f"{PRUNING_FILE} is not written: {error.strerror}.")
+
+    def _say(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            log.warning("%s", text)
 
 
 def _probe(model: nn.Module, known: Probe | None, *, given: Any) -> Probe:
-    if given is not None:
-        return given_probe(model, given)
+    """Return the probe to judge by; *given* is a user's, or that of a former plan."""
+    if isinstance(given, Probe):
+        return follow_model(given, model)
+    try:
+        if given is not None:
+            return given_probe(model, given)
+    except CaptureError as error:
+        raise PruningError(str(error)) from error
     if known is None:
         raise PruningError(
             "There is no probe to judge filters on: give watch(probe=...) a batch of at least 256 "

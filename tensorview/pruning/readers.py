@@ -279,17 +279,23 @@ def fold(
 @contextlib.contextmanager
 def restored(model: nn.Module, readers: Sequence[Reader]) -> Iterator[None]:
     """Put back, bit for bit, what the block does to the weights of *readers*."""
-    tensors = []
-    for reader in readers:
-        tensors.append(cast("Tensor", model.get_submodule(reader.cut.module).weight).data)
-        if reader.shift:
-            tensors.append(_shifted(model.get_submodule(reader.shift)))
+    tensors = [
+        tensor
+        for reader in readers
+        for tensor in folded_into(model, reader=reader.cut.module, shift=reader.shift)
+    ]
     copies = [tensor.clone() for tensor in tensors]
     try:
         yield
     finally:
         for tensor, copy in zip(tensors, copies, strict=True):
             tensor.copy_(copy)
+
+
+def folded_into(model: nn.Module, *, reader: str, shift: str) -> list[Tensor]:
+    """Return the tensors that `fold` changes: the weight of *reader*, and what *shift* holds."""
+    weight = cast("Tensor", model.get_submodule(reader).weight).data
+    return [weight, _shifted(model.get_submodule(shift))] if shift else [weight]
 
 
 def _shifted(taker: nn.Module) -> Tensor:

@@ -59,7 +59,7 @@ def remove(
     filters: Sequence[int],
     *,
     optimizers: Sequence[Optimizer],
-) -> None:
+) -> Callable[[], None]:
     """Take filters out of *model*: its parameters shrink, and stay the objects that they are.
 
     So hooks, param groups and whatever else refers to a parameter stay valid. Gradients, statistics
@@ -72,6 +72,9 @@ def remove(
         structure: what shrinks with the layer, found since the last removal.
         filters: which filters go, in any order; at least one stays.
         optimizers: all that update the model. Their state may be empty.
+
+    Returns:
+        What takes all of it back.
 
     Raises:
         PruningError: these filters cannot go, the model has changed since *structure* was found,
@@ -94,6 +97,7 @@ def remove(
                     for state, key, part in _entries(optimizer, parts, structure)
                 ]
             _make(changes)
+            return partial(_take_back, changes)
     except PruningError:
         raise
     except Exception as error:  # out of memory, an attribute that cannot be set
@@ -295,10 +299,14 @@ def _make(changes: Iterable[_Change]) -> None:
             tried.append(change)
             change.assign(change.new)
     except BaseException:
-        for change in reversed(tried):
-            with contextlib.suppress(Exception):  # the one that failed may fail again
-                change.assign(change.old)
+        _take_back(tried)
         raise
+
+
+def _take_back(changes: Sequence[_Change]) -> None:
+    for change in reversed(changes):
+        with contextlib.suppress(Exception):  # the one that failed may fail again
+            change.assign(change.old)
 
 
 def _selected(tensor: Tensor, kept: Mapping[int, NDArray[np.int64]]) -> Tensor:

@@ -240,7 +240,8 @@ class Run:
         train_steps(self.model, self.optimizer, 1)
 
     def shrink(self):
-        self.captures.shrink(self.step, kept=cut(self.model, kept_of_small_net(1)))
+        self.captures.shrink(cut(self.model, kept_of_small_net(1)))
+        self.captures.take_event(self.step)
 
 
 def path(snapshot, layer=0):

@@ -1,6 +1,7 @@
 """Plans: what they find, what they do to a network, and whose they are."""
 
 import copy
+import gc
 import json
 import math
 import random
@@ -14,6 +15,7 @@ from torch.nn import functional as F  # noqa: N812  # PyTorch's own convention
 from tensorview.capture.probe import given_probe
 from tensorview.errors import PruningError
 from tensorview.pruning.plan import Plan
+from tensorview.pruning.surgery import remove
 from tests.pruning.trainings import (
     copy_filter,
     images,
@@ -174,7 +176,8 @@ def test_a_drop_that_is_asked_for_is_done():
     assert torch.equal(small.fc1.bias, model.fc1.bias)
 
 
-def test_costs_are_what_is_measured_afterwards():
+@pytest.mark.parametrize("mode", ["merge", "drop"])
+def test_costs_are_what_is_measured_afterwards(mode):
     """The plan's figures are those of the smaller network: outputs, and the user's function."""
     model, probe = make_plain(), images()
     labels = torch.arange(256) % 3
@@ -182,7 +185,7 @@ def test_costs_are_what_is_measured_afterwards():
     def evaluate(m):
         return F.cross_entropy(m(probe), labels)
 
-    asked = {"filters": (1, 5), "threshold": None, "mode": "drop"}
+    asked = {"filters": (1, 5), "threshold": None, "mode": mode}
     measured = plan_for(model, "conv1", evaluate=evaluate, **asked)
     changed = plan_for(model, "conv1", **asked)
     small = pruned(model, measured)
@@ -190,9 +193,10 @@ def test_costs_are_what_is_measured_afterwards():
     with torch.no_grad():
         assert measured.before == pytest.approx(float(evaluate(model)), rel=1e-5)
         assert measured.after == pytest.approx(float(evaluate(small)), rel=1e-5)
-    difference = (outputs(small, probe) - outputs(model, probe)).double().square().mean()
+    other = pruned(model, changed)
+    difference = (outputs(other, probe) - outputs(model, probe)).double().square().mean()
     assert (measured.measure, changed.measure) == ("evaluate", "output_change")
-    assert (changed.before, changed.after) == (0.0, pytest.approx(float(difference), rel=1e-4))
+    assert (changed.before, changed.after) == (0.0, pytest.approx(float(difference), rel=1e-3))
 
 
 def test_layers_are_planned_one_upon_the_other():
@@ -447,6 +451,56 @@ def test_nothing_is_changed_where_a_later_layer_cannot_follow():
 
     after = model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("no room"), KeyboardInterrupt()])
+def test_what_fails_midway_leaves_no_trace(monkeypatch, error):
+    """Of two layers the second fails after its fold: weights, sizes, moments are as they were."""
+    model = make_plain()
+    optimizer = torch.optim.Adam(model.parameters())
+    F.cross_entropy(model(images(8)), torch.zeros(8, dtype=torch.long)).backward()
+    optimizer.step()
+    plan = plan_for(model, ["conv1", "conv2"], count=1, threshold=None)
+    before = snapshot_of(model)
+    moments = {p: state["exp_avg"].clone() for p, state in optimizer.state.items()}
+    calls = []
+
+    def failing(*arguments, **keywords):
+        calls.append(1)
+        if len(calls) == 2:
+            raise error
+        return remove(*arguments, **keywords)
+
+    monkeypatch.setattr("tensorview.pruning.plan.remove", failing)
+    with pytest.raises(type(error)):
+        plan.apply(model)
+
+    after = model.state_dict()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert (model.conv1.out_channels, model.conv2.in_channels) == (6, 6)
+    for parameter, moment in moments.items():
+        assert torch.equal(optimizer.state[parameter]["exp_avg"], moment)
+        assert parameter.grad.shape == parameter.shape
+    monkeypatch.undo()
+    plan.apply(model)
+    assert (model.conv1.out_channels, model.conv2.out_channels) == (5, 4)
+
+
+def test_optimizers_that_cannot_be_found_may_be_named():
+    """After ``gc.freeze()`` nothing is found; what is given is followed."""
+    model = make_plain()
+    optimizer = torch.optim.Adam(model.parameters())
+    F.cross_entropy(model(images(8)), torch.zeros(8, dtype=torch.long)).backward()
+    optimizer.step()
+    plan = plan_for(model, "conv1", count=1, threshold=None)
+    gc.collect()
+    gc.freeze()
+    try:
+        plan.apply(model, optimizers=[optimizer])
+    finally:
+        gc.unfreeze()
+
+    assert optimizer.state[model.conv1.weight]["exp_avg"].shape == model.conv1.weight.shape
 
 
 def test_optimizers_are_found():

@@ -1,7 +1,9 @@
 """Pruning in the midst of a watched training: on request, by policy and by command."""
 
+import gc
 import json
 import logging
+import weakref
 
 import numpy as np
 import pytest
@@ -82,17 +84,19 @@ def test_an_audit_line_says_what_was_done_and_why(tmp_path, quiet):
 
 
 def test_a_plan_that_training_has_overtaken_is_measured_anew(quiet):
-    """The same filters go, by fits and costs of the weights as they are; a copy stays exact."""
+    """The same filters go, by fits and costs of the weights as they are, on the plan's probe."""
     model, optimizer = make_training()
+    larger = probe(300)
     with tensorview.watch(model, optimizer, every=50, **quiet) as watcher:
         train_steps(model, optimizer, 2)
-        plan = watcher.redundant("conv2", filters=[0, 4])
+        plan = watcher.redundant("conv2", filters=[0, 4], probe=larger)
         train_steps(model, optimizer, 3)
         done = watcher.prune(plan)
 
     assert done.removed == plan.removed == {"conv2": (0, 4)}
     assert done.checksum != plan.checksum
     assert done.after != plan.after
+    assert (plan.layers[0].samples, done.layers[0].samples) == (300, 300)
 
 
 def test_a_plan_whose_layer_has_been_pruned_since_is_refused(quiet):
@@ -156,16 +160,22 @@ def test_a_policy_of_several_at_once(tmp_path, quiet):
     assert {line["mode"] for line in audit(tmp_path)} == {"drop"}
 
 
-def test_a_policy_with_a_threshold_takes_what_is_flagged_only(quiet):
-    """Filters that resemble no other stay, whatever the policy would keep."""
-    model, optimizer = make_training()
+def test_a_policy_with_a_threshold_takes_what_is_flagged_only(tmp_path, quiet):
+    """A copy goes; filters that resemble no other stay, whatever the policy would keep."""
+    model, _ = make_training()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
     with torch.no_grad():
-        model.conv1.weight[3] = model.conv1.weight[1]
+        model.conv1.weight[3], model.conv1.bias[3] = model.conv1.weight[1], model.conv1.bias[1]
     policy = tensorview.PrunePolicy(keep={"conv1": 1}, at=[1, 2, 3], threshold=0.999, max_cost=99.0)
-    with tensorview.watch(model, optimizer, evaluate=evaluate, prune=policy, **quiet):
+    with tensorview.watch(model, optimizer, evaluate=evaluate, prune=policy, **quiet) as watcher:
         train_steps(model, optimizer, 4)
+        captures = watcher.status().captures
 
-    assert model.conv1.out_channels >= 3
+    (line,) = audit(tmp_path)
+    assert line["step"] == 1
+    assert line["filters"] in ([1], [3])
+    assert model.conv1.out_channels == 3
+    assert captures == 1  # none for the events that found nothing
 
 
 def test_an_event_that_costs_too_much_is_given_up(tmp_path, quiet, caplog):
@@ -213,6 +223,14 @@ def test_a_policy_that_fails_never_reaches_the_training(quiet):
             {"prune": tensorview.PrunePolicy(**POLICY)},
             r"^prune= needs evaluate=: a function model -> float, lower is better",
         ),
+        (
+            {
+                "prune": tensorview.PrunePolicy(**POLICY),
+                "evaluate": evaluate,
+                "activations": "batch",
+            },
+            r"^prune= needs probe= where activations='batch': a batch of at least 256 samples",
+        ),
         ({"prune": 0.5, "evaluate": evaluate}, r"^prune=float cannot be used: expected a tensorv"),
         ({"evaluate": 0.3}, r"^evaluate=0\.3 cannot be used: expected a function of the model"),
         (
@@ -246,8 +264,13 @@ def test_what_a_watch_cannot_use_is_refused_where_it_is_given(tmp_path, keywords
     [
         ({"keep": {}}, r"^PrunePolicy keep=\{\} cannot be used"),
         ({"keep": {"conv1": 0}}, r"^PrunePolicy keep=\{'conv1': 0\} cannot be used"),
-        ({"at": []}, r"^PrunePolicy at=\[\] cannot be used: expected steps"),
+        ({"at": []}, r"^PrunePolicy at=\[\] cannot be used: expected several steps"),
         ({"at": [0]}, r"^PrunePolicy at=\[0\] cannot be used"),
+        ({"at": 100}, r"^PrunePolicy at=100 cannot be used: expected several steps"),
+        ({"keep": ["conv1"]}, r"^PrunePolicy keep=\['conv1'\] cannot be used: expected a dict"),
+        ({"max_cost": None}, r"^PrunePolicy max_cost=None cannot be used"),
+        ({"max_cost": "0.1"}, r"^PrunePolicy max_cost='0\.1' cannot be used"),
+        ({"threshold": "0.9"}, r"^threshold='0\.9' cannot be used"),
         ({"count": 0}, r"^PrunePolicy count=0 cannot be used"),
         ({"max_cost": -1.0}, r"^PrunePolicy max_cost=-1\.0 cannot be used"),
         ({"max_cost": float("nan")}, r"^PrunePolicy max_cost=nan cannot be used"),
@@ -273,6 +296,9 @@ def test_a_policy_that_cannot_be_followed_is_refused(keywords, message):
         ({"count": 0}, ConfigurationError, r"^count=0 cannot be used: expected 1 or more filters"),
         ({"mode": "add"}, ConfigurationError, r"^mode='add' cannot be used"),
         ({"filters": [1]}, ConfigurationError, r"^filters= needs layer="),
+        ({"layer": "conv1", "filters": 5}, ConfigurationError, r"^filters=5 cannot be used: expec"),
+        ({"layer": ["conv1"]}, ConfigurationError, r"no watched layer \['conv1'\]\."),
+        ({"layer": "conv1", "probe": np.zeros(3)}, PruningError, r"^probe= is a ndarray: expected"),
         ({"layer": "conv1", "filters": [4]}, PruningError, r"'conv1'.* 4"),
         ({"layer": "conv1", "filters": [0, 1, 2, 3]}, PruningError, r"must stay\.$"),
         ({"layer": "fc"}, PruningError, r"^Cannot prune layer 'fc': no other layer reads its filt"),
@@ -294,6 +320,27 @@ def test_what_cannot_be_asked_is_refused(quiet, arguments, error, message):
 
         after = model.state_dict()
         assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_policy_takes_whatever_numbers_there_are():
+    """Ranges, generators and numpy's numbers; what was given may change afterwards."""
+    keep = {"conv1": np.int64(3)}
+    policy = tensorview.PrunePolicy(
+        keep=keep, at=(step for step in np.arange(1, 4)), count=np.int32(2), max_cost=0
+    )
+    keep.clear()
+
+    assert (policy.keep, set(policy.at), policy.count) == ({"conv1": 3}, {1, 2, 3}, 2)
+
+
+def test_what_is_no_plan_is_not_done(quiet):
+    """One sentence."""
+    model, optimizer = make_training()
+    with (
+        tensorview.watch(model, optimizer, **quiet) as watcher,
+        pytest.raises(ConfigurationError, match=r"^prune\(\) cannot use str: expected a plan"),
+    ):
+        watcher.prune("conv1")
 
 
 def test_every_layer_is_planned_unless_one_is_named(quiet):
@@ -326,7 +373,7 @@ def test_distributed_training_is_not_pruned(quiet, monkeypatch):
     with tensorview.watch(model, optimizer, **quiet) as watcher:
         train_steps(model, optimizer, 1)
         plan = watcher.redundant("conv1", filters=[0])
-        with pytest.raises(PruningError, match=r"^Cannot prune in distributed training: "):
+        with pytest.raises(PruningError, match=r"^Cannot prune: in distributed training the other"):
             watcher.prune(plan)
 
     assert model.conv1.out_channels == 4
@@ -347,8 +394,149 @@ def test_a_model_wrapped_for_distributed_training_is_not_pruned(quiet):
     wrapped = Wrapped(model)
     with tensorview.watch(wrapped, optimizer, **quiet) as watcher:
         train_steps(wrapped, optimizer, 1)
-        with pytest.raises(PruningError, match=r"^Cannot prune in distributed training: "):
+        with pytest.raises(PruningError, match=r"^Cannot prune: in distributed training the other"):
             watcher.prune(watcher.redundant("conv1", filters=[0]))
+
+
+def test_a_record_that_cannot_be_written_stops_nothing(tmp_path, quiet, caplog):
+    """The event is done, seen and counted; one WARNING says what is not written."""
+    model, optimizer = make_training()
+    keywords = {**quiet, "strict": False}
+    with tensorview.watch(model, optimizer, every=2, **keywords) as watcher:
+        train_steps(model, optimizer, 1)
+        (tmp_path / "run" / "pruning.jsonl").mkdir()
+        watcher.prune(watcher.redundant("conv1", filters=[1]))
+        train_steps(model, optimizer, 3)
+        status = watcher.status()
+
+    assert (status.pruned, status.faults) == ({"conv1": (3, 4)}, 0)
+    assert watcher.snapshot().layers[0].weight_shape == (3, 1, 3, 3)
+    assert "pruning.jsonl is not written: " in caplog.text
+
+
+def test_a_capture_that_fails_after_an_event_does_not_hide_it(quiet, monkeypatch):
+    """The plan is returned, the filters are counted, and the fault is, too."""
+    model, optimizer = make_training()
+    keywords = {**quiet, "strict": False}
+    with tensorview.watch(model, optimizer, every=50, **keywords) as watcher:
+        train_steps(model, optimizer, 1)
+        plan = watcher.redundant("conv1", filters=[1])
+
+        def fail(*_, **__):
+            raise MemoryError
+
+        monkeypatch.setattr(watcher._capturer, "begin", fail)
+        done = watcher.prune(plan)
+        monkeypatch.undo()
+        status = watcher.status()
+
+    assert done.removed == {"conv1": (1,)}
+    assert status.pruned == {"conv1": (3, 4)}
+    assert status.last_fault.startswith("MemoryError")
+
+
+def test_a_selection_keeps_its_filters(tmp_path):
+    """What was picked is the same filters under their new numbers, whoever prunes."""
+    with watched(tmp_path, probe=probe()) as (watcher, run):
+        ask(watcher, run, "select", layer="conv1", filters=[1, 3])
+        ask(watcher, run, "select", layer="conv2", filters=[0])
+        watcher.prune(watcher.redundant("conv1", filters=[1, 2]))
+
+        assert watcher.selected == {"conv1": (1,), "conv2": (0,)}
+
+
+class Residual(torch.nn.Module):
+    """Two layers whose filters go together."""
+
+    def __init__(self):
+        super().__init__()
+        self.a = torch.nn.Conv2d(1, 5, 3, padding=1)
+        self.b = torch.nn.Conv2d(1, 5, 3, padding=1)
+        self.head = torch.nn.Conv2d(5, 2, 1)
+
+    def forward(self, x):
+        return self.head(torch.relu(self.a(x) + self.b(x)))
+
+
+def test_the_record_tells_what_went_along(tmp_path, quiet):
+    """Layers that are tied have one history, by whichever of them was asked for."""
+    torch.manual_seed(0)
+    model = Residual()
+    with tensorview.watch(model, **quiet) as watcher:
+        watcher.step()
+        watcher.prune(watcher.redundant("a", filters=[0]))
+        watcher.prune(watcher.redundant("b", filters=[0]))
+
+    first, second = audit(tmp_path)
+    assert (first["layer"], first["along"], first["original_filters"]) == ("a", ["b"], [0])
+    assert (second["layer"], second["along"], second["original_filters"]) == ("b", ["a"], [1])
+
+
+def test_a_policy_for_tied_layers_prunes_what_it_can(tmp_path, quiet, caplog):
+    """Of two that go together one is pruned; why the other is not is said once."""
+    torch.manual_seed(0)
+    model = Residual()
+    policy = tensorview.PrunePolicy(keep={"a": 3, "b": 3}, at=(1, 2, 3), max_cost=99.0)
+    with tensorview.watch(
+        model, evaluate=lambda m: float(m(probe(8)).square().mean()), prune=policy, **quiet
+    ) as watcher:
+        for _ in range(3):
+            watcher.step()
+
+    assert [line["layer"] for line in audit(tmp_path)] == ["a", "a"]
+    assert caplog.text.count("Cannot prune layer 'b' beside 'a'") == 1
+
+
+def test_another_watcher_of_the_same_layers_says_what_happened(tmp_path, quiet):
+    """A part that is watched by itself, pruned by the whole: one sentence, no riddle."""
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(Residual(), torch.nn.Flatten())
+    keywords = {"live": False, "every": 1, "probe": probe()}
+    with (
+        tensorview.watch(model[0], run_dir=tmp_path / "part", **keywords) as part,
+        tensorview.watch(model, **(quiet | {"every": 1})) as whole,
+    ):
+        whole.step()
+        whole.prune(whole.redundant("0.a", filters=[0]))
+        part.step()
+        fault = part.status().last_fault
+
+    assert fault.startswith(
+        "CaptureError: Layer 'a' has a weight of shape (4, 1, 3, 3), and had (5, 1, 3, 3): remove "
+        "filters by this watcher's prune(), or watch the model anew."
+    )
+
+
+def test_a_closed_watcher_keeps_nothing_of_the_model_alive(quiet):
+    """Not by its user's function either, which may be a method of what holds the model."""
+
+    class Trainer:
+        def __init__(self):
+            self.model, self.optimizer = make_training()
+
+        def validate(self, _):
+            return 1.0
+
+    trainer = Trainer()
+    alive = weakref.ref(trainer.model)
+    watcher = tensorview.watch(trainer.model, trainer.optimizer, evaluate=trainer.validate, **quiet)
+    train_steps(trainer.model, trainer.optimizer, 1)
+    watcher.close()
+    del trainer
+    gc.collect()
+
+    assert alive() is None
+    assert watcher.status().step == 1
+
+
+def test_filters_are_judged_on_a_probe_that_no_view_shows(tmp_path):
+    """Without a view of activations a probe that was given serves pruning."""
+    model, optimizer = make_training()
+    with tensorview.watch(
+        model, optimizer, views=["weights"], probe=probe(), run_dir=tmp_path / "run", live=False
+    ) as watcher:
+        train_steps(model, optimizer, 1)
+        assert watcher.redundant("conv1", filters=[0]).removed == {"conv1": (0,)}
 
 
 def test_a_command_prunes_where_it_is_allowed(tmp_path):
