@@ -117,7 +117,10 @@ def main():
     plan, change, scores, run = take_dead_out(
         copy.deepcopy(model), judges, scored, layers=options.layers, run_dir=options.run_dir
     )
-    print(plan)
+    print(*plan.layers, sep="\n")
+    if plan.refused:
+        why = next(iter(plan.refused.values()))
+        print(f"{len(plan.refused)} layers cannot be pruned, for example: {why}")
     dead = sum(len(filters) for filters in plan.removed.values())
     print(f"\n{dead} dead filters out: outputs differ by {change:.1g} at most, accuracy")
     print(f"on {len(scored[1])} images {scores[0]:.1f} % -> {scores[1]:.1f} %; run: {run}\n")
