@@ -15,7 +15,7 @@ SECONDS = 110
 """Hang limit. By default each example takes under a minute on two quiet cores."""
 
 
-def run_example(name, *arguments, folder, data=True):
+def run_example(name, *arguments, folder, data=True, seconds=SECONDS):
     """Run one example in *folder*, without a display; return what it printed."""
     environment = dict(os.environ)
     environment.pop("DISPLAY", None)
@@ -27,7 +27,7 @@ def run_example(name, *arguments, folder, data=True):
         env=environment,
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=seconds,
         check=False,
     )
     assert result.returncode == 0, result.stdout + result.stderr
@@ -63,13 +63,13 @@ def write_idx(path, shape, values):
     )
 
 
-def small_mnist(folder):
+def small_mnist(folder, *, train=200, test=50):
     """Write a few random images in MNIST's format."""
     import random  # noqa: PLC0415
 
     folder.mkdir()
     source = random.Random(0)
-    for part, count in (("train", 200), ("t10k", 50)):
+    for part, count in (("train", train), ("t10k", test)):
         pixels = source.randbytes(count * 28 * 28)
         labels = [source.randrange(10) for _ in range(count)]
         write_idx(folder / f"{part}-images-idx3-ubyte", (count, 28, 28), pixels)
