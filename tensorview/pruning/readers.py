@@ -7,6 +7,7 @@ the model need not care which copy of it is meant.
 from __future__ import annotations
 
 import contextlib
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
@@ -115,16 +116,18 @@ class _Watch:
 
     def hooks(self) -> Iterator[Any]:
         for reading in self._readings:
-            yield reading.module.register_forward_pre_hook(reading.before)
+            yield reading.module.register_forward_pre_hook(reading.before, with_kwargs=True)
             yield reading.module.register_forward_hook(reading.after)
         for name, module in self._model.named_modules():
             if isinstance(module, _NORMS) and module.running_mean is not None:
-                yield module.register_forward_pre_hook(self._make_norm_hook(name))
+                hook = self._make_norm_hook(name)
+                yield module.register_forward_pre_hook(hook, with_kwargs=True)
 
-    def _make_norm_hook(self, name: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
-        def hook(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+    def _make_norm_hook(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(_: nn.Module, args: Any, kwargs: Any) -> None:
+            read = _input(args, kwargs)
             for reading in self._readings:
-                if inputs and inputs[0] is reading.output:
+                if read is reading.output:
                     reading.norm = name
 
         return hook
@@ -160,8 +163,8 @@ class _Reading:
     output: Tensor | None = None
     halves: list[Moments | None] = field(default_factory=lambda: [None, None])
 
-    def before(self, _: nn.Module, inputs: tuple[Any, ...]) -> None:
-        values = _by_filter(inputs[0].detach(), self.module, self.cut)
+    def before(self, _: nn.Module, args: Any, kwargs: Any) -> None:
+        values = _by_filter(_input(args, kwargs).detach(), self.module, self.cut)
         samples = max(1, _BLOCK_VALUES // max(1, values[0].numel()))
         for half in (0, 1):
             # All in double: a copy of a filter is to be found as exactly one.
@@ -199,6 +202,11 @@ class _Reading:
             ridges=ridges,
             unexplained=unexplained,
         )
+
+
+def _input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """Return what a Conv, Linear or BatchNorm was called with."""
+    return cast("Tensor", args[0] if args else kwargs["input"])
 
 
 def _seen(moments: Moments) -> Seen:
@@ -271,9 +279,12 @@ def fold(
         constants = torch.from_numpy(fit.constants).to(gone.device)
         # Past the axes of filters and positions come the outputs, then the taps of a kernel.
         heard = gone.sum(1).reshape(len(removed), gone.shape[2], -1).sum(2)
+        if isinstance(module, TRANSPOSED):
+            heard /= math.prod(module.stride)  # the taps take turns: each position hears one share
         change = torch.einsum("r,ro->o", constants, heard)
         taker = model.get_submodule(shift)
-        _shifted(taker).add_(-change if isinstance(taker, _NORMS) else change)
+        shifted = _shifted(taker)
+        shifted.add_((-change if isinstance(taker, _NORMS) else change).to(shifted.device))
 
 
 @contextlib.contextmanager
