@@ -156,7 +156,9 @@ def test_where_nothing_fits_in_memory_one_sentence_says_so():
     meter = Meter(model, probe=given_probe(model, probe), evaluate=None)
     model.largest = 20
 
-    message = r"^Cannot judge what pruning costs: .* no longer takes 64 samples of the probe at once"
+    message = (
+        r"^Cannot judge what pruning costs: .* no longer takes 64 samples of the probe at once"
+    )
     with pytest.raises(PruningError, match=message):
         meter.cost()
 
