@@ -11,13 +11,12 @@ from tensorview.capture.activations import RunningActivations, channels_second
 from tensorview.capture.following import Following
 from tensorview.capture.hooks import Hook
 from tensorview.capture.probe import (
-    is_out_of_memory,
+    in_chunks,
     is_recording_graph,
     probing,
     run_probe,
     take_probe,
 )
-from tensorview.errors import CaptureError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -151,20 +150,8 @@ class Measurement:
         return following
 
     def _in_chunks(self, size: int, action: Callable[[int], _Result]) -> _Result:
-        """Call *action* with a number of samples that fits in memory: halved until it does."""
-        while True:
-            chunk = min(size, self._chunk or size)
-            try:
-                return action(chunk)
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                if chunk == 1:
-                    raise CaptureError(
-                        "Activations are not shown: there is no memory left for even one sample "
-                        "of the probe."
-                    ) from None
-            self._chunk = (chunk + 1) // 2
+        result, self._chunk = in_chunks(min(size, self._chunk or size), action)
+        return result
 
 
 class BatchPass:

@@ -7,7 +7,7 @@ import copy
 import random
 import sys
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,8 @@ from tensorview.errors import CaptureError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+
+_Result = TypeVar("_Result")
 
 DEFAULT_SAMPLES = 64
 
@@ -197,6 +199,29 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and ("out of memory" in text or "not enough memory" in text)
     )
+
+
+def in_chunks(chunk: int, action: Callable[[int], _Result]) -> tuple[_Result, int]:
+    """Call *action* with a number of samples that fits in memory: *chunk*, halved until it does.
+
+    Returns:
+        What *action* returned, and the number that it was called with last.
+
+    Raises:
+        CaptureError: not even one sample fits.
+    """
+    while True:
+        try:
+            return action(chunk), chunk
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            if chunk == 1:
+                raise CaptureError(
+                    "The probe cannot be run: there is no memory left for even one sample of the "
+                    "probe."
+                ) from None
+        chunk = (chunk + 1) // 2
 
 
 @contextlib.contextmanager

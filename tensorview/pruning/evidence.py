@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from tensorview.analysis.groups import group
 from tensorview.capture.layers import filters_first, read_weight
+from tensorview.errors import PruningError
 from tensorview.pruning.findings import Finding, Group, LayerPlan
 from tensorview.pruning.readers import observe, restored
 from tensorview.pruning.surgery import checked_filters
@@ -51,12 +53,14 @@ class Wanted:
         count: most filters of a layer that go, None for all that are flagged.
         filters: those that are to go, None to choose.
         mode: ``"merge"`` or ``"drop"``.
+        evidence: describe and measure all that is flagged; without it only what goes.
     """
 
     threshold: float | None
     count: int | None
     filters: tuple[int, ...] | None
     mode: str
+    evidence: bool = True
 
 
 def judge(
@@ -95,16 +99,22 @@ def judge(
         count = len(candidates) if wanted.count is None else wanted.count
         removed = trial.rank(candidates, count)
         reason = "least missed"
-    findings = flags.describe(removed, reason=reason)
+    findings = flags.describe(removed, reason=reason, flagged=wanted.evidence)
     gone = np.array(sorted(removed), np.int64)
     mode, dropped, merged = wanted.mode, 0.0, 0.0
     merges: tuple[Merge, ...] = ()
     if len(gone):
         dropped, merged = trial.costs(gone)
         merges = trial.fits(gone)
-        # A merge that is worse than the drop is not used.
-        bearable = dropped + CHANCE * abs(meter.before)
-        mode = "merge" if wanted.mode == "merge" and merged <= bearable else "drop"
+        # A merge that is worse than the drop is not used; what is not finite is worse than all.
+        bearable = dropped + CHANCE * abs(meter.before) if math.isfinite(dropped) else math.inf
+        good = math.isfinite(merged) and merged <= bearable
+        mode = "merge" if wanted.mode == "merge" and good else "drop"
+        if mode == "drop" and not math.isfinite(dropped):
+            raise PruningError(
+                f"Cannot prune layer {layer.name!r}: what pruning costs would be {dropped} without "
+                f"filters {', '.join(map(str, gone))}; take fewer, or others."
+            )
         edits.enter_context(restored(model, observed.readers))
         trial.do(gone, merges if mode == "merge" else ())
     return LayerPlan(
@@ -119,7 +129,7 @@ def judge(
         cost_dropped=dropped,
         cost_merged=merged,
         merges=merges if mode == "merge" else (),
-        note=flags.note.removesuffix("; "),
+        note="; ".join(flags.notes),
     )
 
 
@@ -129,6 +139,7 @@ class _Flags:
     Attributes:
         candidates: filters that may go: the dead ones, and all of a group but the kept one.
         reasons: by filter, of all that were flagged.
+        notes: what else a person should know.
     """
 
     def __init__(
@@ -140,15 +151,15 @@ class _Flags:
         self.dead = tuple(np.flatnonzero(observed.dead).tolist())
         self.duplicates = self._find_duplicates(observed.dead)
         self.groups: tuple[Group, ...] = ()
-        self.note = ""
+        self.notes: list[str] = []
         self.reasons: dict[int, str] = dict.fromkeys(self.dead, "dead")
         self.candidates: set[int] = set()
         if observed.samples >= MIN_DEAD_SAMPLES:
             self.candidates.update(self.dead)
         elif self.dead:
-            self.note = (
+            self.notes.append(
                 f"dead filters stay: on {observed.samples} samples they may be silent by chance; "
-                f"give a probe of {MIN_DEAD_SAMPLES} or more; "
+                f"give a probe of {MIN_DEAD_SAMPLES} or more"
             )
         if threshold is not None:
             self._add_groups(observed, threshold)
@@ -193,23 +204,22 @@ class _Flags:
             )
         self.groups = tuple(found)
 
-    def partner(self, index: int, *, removed: Collection[int]) -> int:
-        """The filter that stays and resembles *index* most, -1 for a dead one."""
-        for each in self.groups:
-            if index in each.members and each.kept not in removed:
-                return each.kept
-        likeness = np.abs(self._pcc[index])
-        likeness[[index, *removed]] = -1.0
-        best = int(likeness.argmax())
-        return best if likeness[best] > 0 else -1
+    def describe(
+        self, removed: Collection[int], *, reason: str, flagged: bool
+    ) -> tuple[Finding, ...]:
+        """Describe what goes, and what was flagged if that is wanted too.
 
-    def describe(self, removed: Collection[int], *, reason: str) -> tuple[Finding, ...]:
-        """Describe all that were flagged or go; *reason* is that of those not flagged."""
-        found = sorted({*self.reasons, *removed})
-        # What is dead costs nothing; measuring hundreds of them would.
-        measured = sorted(found, key=lambda index: index in self.dead)[:MAX_MEASURED]
+        Args:
+            removed: what goes.
+            reason: of what goes and was not flagged.
+            flagged: whether what was flagged and stays is described as well.
+        """
+        found = sorted({*self.reasons, *removed} if flagged else removed)
+        # Many alone take long: those that go come first.
+        measured = sorted(found, key=lambda index: index not in removed)[:MAX_MEASURED]
         if len(measured) < len(found):
-            self.note += f"costs of {len(found) - len(measured)} filters alone were not measured"
+            more = len(found) - len(measured)
+            self.notes.append(f"costs of {more} filters alone were not measured")
         return tuple(
             self._describe(
                 index,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -145,11 +146,20 @@ class LayerPlan:
         ]
         if self.dead:
             lines.append(f"  dead: {_words(self.dead)}")
-        lines += [f"  {found}" for found in self.findings if found.reason != "dead"]
+        lines += [
+            f"  {found}"
+            for found in self.findings
+            if found.reason != "dead" or _is_felt(found.cost_dropped, found.cost_merged)
+        ]
         return "\n".join([*lines, *([f"  {self.note}"] if self.note else [])])
 
 
 _DONE = {"merge": "merged into the others", "drop": "dropped"}
+
+
+def _is_felt(*costs: float) -> bool:
+    """Whether a cost was measured and is not zero: a dead filter may be constant, not silent."""
+    return any(not math.isnan(cost) and cost != 0.0 for cost in costs)
 
 
 def _words(filters: tuple[int, ...]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from tensorview.capture.probe import probing, run_probe
+from tensorview.capture.probe import in_chunks, probing, run_probe
 from tensorview.errors import CaptureError, PruningError
 from tensorview.pruning.proof import floating_tensors
 
@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from tensorview.capture.probe import Probe
+
+
+CHUNK = 64
+"""Samples that a model is given at once, or fewer where memory is short."""
 
 
 class Meter:
@@ -41,12 +45,13 @@ class Meter:
         self._model = model
         self._probe = probe
         self._evaluate = evaluate
+        self._chunk = min(probe.size, CHUNK)
         self._outputs: list[Tensor] = []
         self.before = 0.0
         if evaluate is None:
-            self._outputs = self._run()
+            self._outputs, self._chunk = self._run()
         else:
-            self.before = self._value()
+            self.before = self._value(evaluate)
             if not math.isfinite(self.before):
                 raise PruningError(
                     f"Cannot judge what pruning costs: evaluate returned {self.before}."
@@ -55,28 +60,44 @@ class Meter:
     def cost(self) -> float:
         """By how much *evaluate* has risen, or the outputs have changed."""
         if self._evaluate is not None:
-            return self._value() - self.before
+            return self._value(self._evaluate) - self.before
+        outputs, chunk = self._run()
+        if chunk != self._chunk:
+            raise PruningError(
+                f"Cannot judge what pruning costs: memory has become short, so that the model no "
+                f"longer takes {self._chunk} samples of the probe at once; free some, or give a "
+                f"smaller probe."
+            )
         squares = count = 0.0
-        for before, now in zip(self._outputs, self._run(), strict=True):
+        for before, now in zip(self._outputs, outputs, strict=True):
             squares += float((now.double() - before.double()).square().sum())
             count += now.numel()
         return squares / max(1.0, count)
 
-    def _value(self) -> float:
-        if self._evaluate is None:
-            raise ValueError("there is nothing to evaluate")
+    def _value(self, evaluate: Callable[[nn.Module], float]) -> float:
         with probing(self._model):
             try:
-                return float(self._evaluate(self._model))
+                return float(evaluate(self._model))
             except Exception as error:
                 raise PruningError(
                     f"Cannot judge what pruning costs: evaluate failed with "
                     f"{type(error).__name__}: {error}. Expected a function model -> float."
                 ) from error
 
-    def _run(self) -> list[Tensor]:
+    def _run(self) -> tuple[list[Tensor], int]:
+        """Run the probe: outputs, pass after pass, and of how many samples a pass was."""
+
+        def whole(chunk: int) -> list[Tensor]:
+            return [
+                tensor
+                for start in range(0, self._probe.size, chunk)
+                for tensor in floating_tensors(
+                    run_probe(self._model, self._probe, start=start, stop=start + chunk)
+                )
+            ]
+
         try:
             with probing(self._model):
-                return floating_tensors(run_probe(self._model, self._probe))
+                return in_chunks(self._chunk, whole)
         except CaptureError as error:
             raise PruningError(str(error)) from error

@@ -150,7 +150,7 @@ def _difference(expected: list[Tensor], found: list[Tensor]) -> float:
         for one, other in zip(expected, found, strict=True)
         if one.numel()
     ]
-    return float(torch.stack([share.double() for share in shares]).max()) if shares else 0.0
+    return float(torch.stack([share.cpu().double() for share in shares]).max()) if shares else 0.0
 
 
 def _sets(count: int) -> tuple[list[int], list[int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import warnings
 from collections import Counter
@@ -14,7 +15,7 @@ import torch_pruning
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from tensorview.analysis.precision import exact_dtype
+from tensorview.analysis.precision import exact_dtype, whole_float32
 from tensorview.capture.layers import WATCHABLE
 from tensorview.capture.probe import device_of, dtype_of, follow_model, probing, run_probe
 from tensorview.errors import PruningError
@@ -103,7 +104,9 @@ def find_structure(model: nn.Module, layer: str, *, probe: Probe) -> Structure:
     """
     name = _layer_name(model, layer)
     start = f"Cannot prune layer {name!r}:"
-    with warnings.catch_warnings(), torch.inference_mode(mode=False):
+    on_gpu = device_of(model).type == "cuda"
+    exact = whole_float32() if on_gpu else contextlib.nullcontext()
+    with warnings.catch_warnings(), torch.inference_mode(mode=False), exact:
         warnings.simplefilter("ignore")
         try:
             twin = _twin(model, start)
@@ -177,10 +180,11 @@ def _not_copied(model: nn.Module) -> dict[int, Any]:
 
 def _proof_dtype(model: nn.Module) -> torch.dtype:
     """Precision in which outputs are compared: never less than the whole of float32."""
-    on_gpu = device_of(model).type == "cuda"  # whose convolutions round to TF32 unless told
-    if dtype_of(model) == torch.float64 or on_gpu:
+    if dtype_of(model) == torch.float64:
         return torch.float64
-    return exact_dtype(torch.float32)
+    # A model may make tensors of float32 itself, so double is for the CPU's rounded products alone.
+    on_gpu = device_of(model).type == "cuda"
+    return torch.float32 if on_gpu else exact_dtype(torch.float32)
 
 
 def _traced(twin: nn.Module, name: str, probe: Probe) -> Structure:

@@ -34,6 +34,7 @@ class Trial:
         self._readers = readers
         self._meter = meter
         self._filters = len(readers[0].gram)
+        self._costs: dict[tuple[int, ...], tuple[float, float]] = {}
 
     def rank(self, candidates: Collection[int], count: int) -> list[int]:
         """Choose at most *count* candidates, the least missed first; at least one filter stays."""
@@ -78,8 +79,12 @@ class Trial:
             )
 
     def costs(self, removed: NDArray[np.int64]) -> tuple[float, float]:
-        """Measure dropping and merging; the model is afterwards what it was."""
-        return self._cost(removed, ()), self._cost(removed, self.fits(removed))
+        """Measure dropping and merging, once; the model is afterwards what it was."""
+        which = tuple(removed.tolist())
+        if which not in self._costs:
+            merges = self.fits(removed)
+            self._costs[which] = self._cost(removed, ()), self._cost(removed, merges)
+        return self._costs[which]
 
     def _cost(self, removed: NDArray[np.int64], merges: tuple[Merge, ...]) -> float:
         with restored(self._model, self._readers):
