@@ -18,11 +18,16 @@ def tf32():
 
 def test_float32_is_whole_within_and_as_the_user_set_it_afterwards():
     """Also where the block fails."""
-    torch.set_float32_matmul_precision("high")
-    try:
-        with pytest.raises(ZeroDivisionError), whole_float32():
+
+    def fail():
+        with whole_float32():
             assert tf32() == [False, False]
             raise ZeroDivisionError
+
+    torch.set_float32_matmul_precision("high")
+    try:
+        with pytest.raises(ZeroDivisionError):
+            fail()
 
         assert torch.get_float32_matmul_precision() == "high"
         assert tf32() == [True, True]
