@@ -40,7 +40,9 @@ def test_a_drop_is_used_where_the_merge_is_not_finite(merged):
     assert (found.mode, found.cost) == ("drop", pytest.approx(0.2))
 
 
-@pytest.mark.parametrize(("mode", "merged"), [("merge", math.nan), ("drop", 1.0)])
+@pytest.mark.parametrize(
+    ("mode", "merged"), [("merge", math.nan), ("merge", math.inf), ("drop", 1.0)]
+)
 def test_a_removal_whose_cost_is_not_finite_is_refused(mode, merged):
     """Nothing is planned that was not measured."""
     evaluate = values(1.0, math.nan, merged)
