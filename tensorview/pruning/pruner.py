@@ -195,6 +195,7 @@ class Pruner:
                 count=min(policy.count, self._filters[name] - keep),
                 filters=None,
                 mode=policy.mode,
+                evidence=False,
             )
             for name, keep in policy.keep.items()
             if self._filters[name] > keep
