@@ -169,11 +169,11 @@ def table(result):
     """Lay out what the events of one training cost; filters are numbered as in the beginning."""
     head = (
         "step",
-        "filter gone",
+        "filter, by its first number",
         "most like",
         "loss on training images",
-        "",
-        "test accuracy lost at once, merged",
+        "done",
+        "points of test accuracy lost at once, merged",
         "dropped",
     )
     lines = [row(head), row("---" for _ in head)]
@@ -188,7 +188,7 @@ def table(result):
                     *event["original_filters"],
                     like,
                     f"{event['before']:.4f} -> {event['after']:.4f}",
-                    "" if event["applied"] else "not done",
+                    "yes" if event["applied"] else "no",
                     *(f"{event['lost'][mode]:+.2f}" for mode in MODES),
                 )
             )

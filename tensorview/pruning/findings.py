@@ -136,6 +136,9 @@ class LayerPlan:
         lines = [f"{self.layer}: {what}, of {self.structure.filters} filters"]
         if self.removed:
             lines[0] += f"; cost dropped {self.cost_dropped:.4g}, merged {self.cost_merged:.4g}"
+        along = [cut.module for cut in self.structure.writers if cut.module != self.layer]
+        if along:
+            lines.append(f"  along with the same filters of {', '.join(along)}")
         lines += [
             f"  group {_words(group.members)} keeps {group.kept}: {group.why}"
             for group in self.groups
@@ -147,7 +150,7 @@ class LayerPlan:
         if self.dead:
             lines.append(f"  dead: {_words(self.dead)}")
         lines += [
-            f"  {found}"
+            f"  {found}" + (", stays" if found.filter not in self.removed else "")
             for found in self.findings
             if found.reason != "dead" or _is_felt(found.cost_dropped, found.cost_merged)
         ]
