@@ -61,9 +61,9 @@ def test_pruning(tmp_path, data):
         *(f"lenet5-{arm}-seed-0-epochs-4" for arm in ("unpruned", "merge", "drop")),
     }
     assert all(path.stat().st_mtime_ns == time for path, time in measured.items())
-    assert first.stdout == again.stdout
+    assert first.stdout.endswith(again.stdout)
     assert [row["ok"] for row in rows if row["ok"] is not None] == [True] * 3
-    assert first.stdout.count("\n| ") == len(rows) == 12
+    assert again.stdout.count("\n| ") == len(rows) == 12
 
 
 def test_pruning_fails_where_a_limit_is_passed(tmp_path, data):
