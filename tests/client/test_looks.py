@@ -107,7 +107,7 @@ def test_an_empty_window_says_what_it_waits_for(folder, pictures):
 
 
 def test_tabs_take_the_place_of_the_startup_view(pictures):
-    """Five tabs of thirteen views; the view that ParaView begins with is gone."""
+    """Five tabs of fifteen views; the view that ParaView begins with is gone."""
     assert sorted(pictures["layouts"]) == [
         "Activations",
         "Health",
@@ -115,7 +115,7 @@ def test_tabs_take_the_place_of_the_startup_view(pictures):
         "Trajectory",
         "Weights",
     ]
-    assert pictures["views"] == 13
+    assert pictures["views"] == 15
 
 
 def test_texts_are_no_entries_of_the_pipeline_browser(pictures):
