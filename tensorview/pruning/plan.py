@@ -175,7 +175,7 @@ class Plan:
     def __str__(self) -> str:
         """Lay it out for a person: layer by layer, then what cannot be pruned, then the sum."""
         lines = [str(plan) for plan in self.layers]
-        lines += [f"{layer}: cannot be pruned. {why}" for layer, why in self.refused.items()]
+        lines += self.refused.values()
         if self.removed and self.measure == "evaluate":
             lines.append(f"evaluate: {self.before:.4g} -> {self.after:.4g}")
         elif self.removed:

@@ -352,7 +352,7 @@ def test_every_layer_is_planned_unless_one_is_named(quiet):
 
     assert [each.layer for each in plan.layers] == ["conv1", "conv2"]
     assert plan.refused.keys() == {"fc"}
-    assert "fc: cannot be pruned. " in str(plan)
+    assert "\nCannot prune layer 'fc': no other layer reads its filters." in str(plan)
 
 
 def test_without_a_probe_there_is_nothing_to_judge_by(tmp_path):
