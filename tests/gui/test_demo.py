@@ -38,7 +38,7 @@ def test_the_demo_opens_the_window(tmp_path):
                     is_coloured(np.asarray(ImageGrab.grab(xdisplay=display).convert("RGB")))
                     == ALL_FOUR
                 ),
-                seconds=90,
+                seconds=200,
                 what=lambda: f"four coloured views; said: {(tmp_path / 'said').read_text()}",
             )
             (run,) = (tmp_path / "tensorview_runs").iterdir()
