@@ -269,7 +269,8 @@ class Capturer:
                 activations that cannot be measured, if strict.
         """
         _check_not_recording()
-        self._check_shapes()
+        with evaluating(self._model):  # to read a parametrised weight in training may change it
+            self._check_shapes()
         running, samples = self._activations()
         parts: list[dict[str, Tensor]] = []
         with evaluating(self._model), torch.no_grad():
