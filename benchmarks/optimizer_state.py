@@ -11,7 +11,6 @@ import argparse
 import copy
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from torch.nn import functional as F  # noqa: N812  # PyTorch's own convention
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import prune_lenet5
+from lenet5_mnist import parse_with_data
 from networks import LeNet5
 from prune_lenet5 import BATCH, LAYER
 
@@ -142,18 +142,10 @@ def table(found):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=os.environ.get("TENSORVIEW_DATA"),
-        help="folder that holds MNIST's IDX files (default: TENSORVIEW_DATA)",
-    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="few steps: only to see it run")
     parser.add_argument("--json", type=Path, help="where the numbers go as JSON")
-    options = parser.parse_args()
-    if options.data is None:
-        sys.exit("No data: give --data the folder that holds MNIST's IDX files.")
+    options = parse_with_data(parser)
     torch.set_num_threads(1)
     logging.getLogger("tensorview").setLevel(logging.ERROR)
     data = prune_lenet5.load(options.data, 500 if options.quick else None)

@@ -11,7 +11,6 @@ import argparse
 import copy
 import json
 import logging
-import os
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 import prune_lenet5
 import prune_resnet20
+from lenet5_mnist import parse_with_data
 from networks import LeNet5
 from resnet20_cifar10 import in_shared
 
@@ -157,12 +157,6 @@ def lenet5_rows(found, *, judged):
 
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=os.environ.get("TENSORVIEW_DATA"),
-        help="folder that holds MNIST's IDX files (default: TENSORVIEW_DATA)",
-    )
     parser.add_argument("--seed", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--long", action="store_true", help="40 epochs too, with the first seed")
@@ -174,10 +168,7 @@ def parse():
         default="tensorview_runs/benchmark-pruning",
         help="where what was measured stays (default: %(default)s)",
     )
-    options = parser.parse_args()
-    if options.data is None:
-        sys.exit("No data: give --data the folder that holds MNIST's IDX files.")
-    return options
+    return parse_with_data(parser)
 
 
 def rows(options):

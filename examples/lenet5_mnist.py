@@ -38,21 +38,27 @@ def mnist(folder, part):
     return files[0].float().unsqueeze(1) / 255, files[1].long()
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
+def parse_with_data(parser):
+    """Add ``--data`` to *parser* and parse; end with a sentence where no folder is named."""
     parser.add_argument(
         "--data",
         type=Path,
         default=os.environ.get("TENSORVIEW_DATA"),
-        help="folder that holds the IDX files (default: TENSORVIEW_DATA)",
+        help="folder that holds MNIST's IDX files (default: TENSORVIEW_DATA)",
     )
+    options = parser.parse_args()
+    if options.data is None:
+        sys.exit("No data: give --data the folder that holds MNIST's IDX files.")
+    return options
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=600, help="600 are one epoch")
     parser.add_argument("--batch", type=int, default=100)
     parser.add_argument("--every", type=int, default=50, help="capture every N steps")
     parser.add_argument("--run-dir", help="where the files go")
-    options = parser.parse_args()
-    if options.data is None:
-        sys.exit("No data: give --data the folder that holds MNIST's IDX files.")
+    options = parse_with_data(parser)
     images, labels = mnist(options.data, "train")
     torch.manual_seed(0)
     model = LeNet5()

@@ -8,13 +8,11 @@ training goes on to its end. Prints what each event cost at once, and how well e
 import argparse
 import copy
 import json
-import os
-import sys
 import time
 from pathlib import Path
 
 import torch
-from lenet5_mnist import mnist
+from lenet5_mnist import mnist, parse_with_data
 from networks import LeNet5, accuracy
 from torch.nn import functional as F  # noqa: N812  # PyTorch's own convention
 from tqdm import tqdm
@@ -204,20 +202,12 @@ def row(cells):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=os.environ.get("TENSORVIEW_DATA"),
-        help="folder that holds MNIST's IDX files (default: TENSORVIEW_DATA)",
-    )
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--images", type=int, help="of each part, at most (default: all)")
     parser.add_argument("--every", type=int, default=60, help="capture every N steps")
     parser.add_argument("--run-dir", type=Path, help="where the three runs go")
-    options = parser.parse_args()
-    if options.data is None:
-        sys.exit("No data: give --data the folder that holds MNIST's IDX files.")
+    options = parse_with_data(parser)
     data = load(options.data, options.images)
     results = [
         train(

@@ -337,7 +337,8 @@ class Watcher:
             self._listener.look(self._step, idle=self._idle)
             if self._closed:
                 return
-        if self.settings.prune is not None:
+        policy = self.settings.prune
+        if policy is not None and self._step in policy.at:
             follow = partial(self._pruner.follow_policy, self._step)
             self._guard.do(follow, step=self._step, what="pruning")
         if due and self._captures.last_step != self._step:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 WINDOW = 10
 """Captures over which a path's straightness is taken; before there are so many it is NaN."""
 ENOUGH_SAMPLES = 256
-"""Samples over which a filter that is constant is dead rather than rarely used."""
+"""Samples over which a filter that is constant is dead rather than silent by chance: some are on
+100 images, and not on 1,000."""
 
 _NOT_FINITE = ("nonfinite_weights", "nonfinite_gradients", "nonfinite_activations")
 

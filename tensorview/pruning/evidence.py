@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tensorview.analysis.examination import ENOUGH_SAMPLES
 from tensorview.analysis.groups import group
 from tensorview.capture.layers import filters_first, read_weight
 from tensorview.errors import PruningError
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
     from tensorview.pruning.meter import Meter
     from tensorview.pruning.readers import Observed
     from tensorview.pruning.structure import Structure
-
-MIN_DEAD_SAMPLES = 256
-"""On fewer samples a filter may be silent by chance: some are on 100 images, and not on 1,000."""
 
 MAX_MEASURED = 64
 """Of a layer, so many filters are measured alone; all that go are always measured together."""
@@ -154,12 +152,12 @@ class _Flags:
         self.notes: list[str] = []
         self.reasons: dict[int, str] = dict.fromkeys(self.dead, "dead")
         self.candidates: set[int] = set()
-        if observed.samples >= MIN_DEAD_SAMPLES:
+        if observed.samples >= ENOUGH_SAMPLES:
             self.candidates.update(self.dead)
         elif self.dead:
             self.notes.append(
                 f"dead filters stay: on {observed.samples} samples they may be silent by chance; "
-                f"give a probe of {MIN_DEAD_SAMPLES} or more"
+                f"give a probe of {ENOUGH_SAMPLES} or more"
             )
         if threshold is not None:
             self._add_groups(observed, threshold)

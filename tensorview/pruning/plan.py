@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 SCHEMA_VERSION = 1
 
 
-Kept = tuple["NDArray[np.int64] | None", "NDArray[np.int64] | None"]
+Remaining = tuple["NDArray[np.int64] | None", "NDArray[np.int64] | None"]
 """Outputs and inputs of a module that remain, None where all do."""
 
 
@@ -80,7 +80,9 @@ class Plan:
         """Of the whole plan."""
         return self.after - self.before
 
-    def apply(self, model: nn.Module, *, optimizers: Collection[Optimizer] = ()) -> dict[str, Kept]:
+    def apply(
+        self, model: nn.Module, *, optimizers: Collection[Optimizer] = ()
+    ) -> dict[str, Remaining]:
         """Remove the filters from *model*, in place, all or none.
 
         Parameters stay the same objects. Optimizers that hold them are found, and their state loses
@@ -107,7 +109,7 @@ class Plan:
         holders = {*optimizers, *optimizers_of(model)}
         for plan in steps:
             check(model, plan.structure, plan.removed, optimizers=list(holders))
-        remaining: dict[str, Kept] = {}
+        remaining: dict[str, Remaining] = {}
         with contextlib.ExitStack() as undo:
             for plan in steps:
                 structure = shifted(plan.structure, remaining)
@@ -209,7 +211,7 @@ def _merge(
         fold(model, cut, shift=merge.shift, fit=merge.fit, removed=removed, kept=plan.kept)
 
 
-def shifted(structure: Structure, remaining: Mapping[str, Kept]) -> Structure:
+def shifted(structure: Structure, remaining: Mapping[str, Remaining]) -> Structure:
     """Renumber *structure* after other filters have gone, of what its modules read or write."""
     cuts = []
     for cut in structure.cuts:
@@ -220,7 +222,9 @@ def shifted(structure: Structure, remaining: Mapping[str, Kept]) -> Structure:
     return replace(structure, cuts=tuple(cuts))
 
 
-def composed(before: Mapping[str, Kept], after: Mapping[str, Kept]) -> dict[str, Kept]:
+def composed(
+    before: Mapping[str, Remaining], after: Mapping[str, Remaining]
+) -> dict[str, Remaining]:
     """Return what remains after two removals, in the numbering of before the first."""
 
     def both(first: NDArray[np.int64] | None, second: NDArray[np.int64] | None) -> Any:
@@ -228,7 +232,7 @@ def composed(before: Mapping[str, Kept], after: Mapping[str, Kept]) -> dict[str,
             return first if second is None else second
         return first[second]
 
-    nothing: Kept = (None, None)
+    nothing: Remaining = (None, None)
     return {
         name: (
             both(before.get(name, nothing)[0], after.get(name, nothing)[0]),
