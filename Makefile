@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 SYSTEM_NEEDS := pvpython:paraview paraview:paraview Xvfb:xvfb xdotool:xdotool libEGL.so.1:libegl1 \
                 libGL.so.1:libgl1 swrast_dri.so:libgl1-mesa-dri
 
-.PHONY: setup system demo test test-paraviews lint format pictures
+.PHONY: setup system demo test test-paraviews lint format pictures bench
 
 setup: system $(VENV)/.ready
 
@@ -42,6 +42,10 @@ system:
 	  echo "(on other systems, the packages of the same purpose), then this command again."; \
 	  exit 1; \
 	fi
+
+# BENCH: options of benchmarks/speed, as in `make bench BENCH="--theme compute"`.
+bench: setup
+	@$(BIN)/python -m benchmarks.speed $(BENCH)
 
 pictures: setup
 	@$(BIN)/python -m tests.gui.pictures
