@@ -88,11 +88,13 @@ def correlate(state: Moments) -> Tensor:
     # Below this a channel differs from a constant by rounding alone.
     noise = state.count * (2.0**-50 * state.mean).square()
     deviation = torch.where(variance > noise, variance, torch.nan).sqrt()
-    pcc = state.comoment / (deviation[:, None] * deviation[None, :])
-    pcc = ((pcc + pcc.T) / 2).clamp(-1, 1)
-    pcc = torch.where(pcc.isfinite(), pcc, torch.nan)
-    identity = torch.eye(len(pcc), dtype=torch.bool, device=pcc.device)
-    return torch.where(identity & pcc.isfinite(), 1.0, pcc)
+    scale = deviation.reciprocal()
+    pcc = (state.comoment * scale[:, None]).mul_(scale)
+    # The copy, because reading a transposed matrix element by element costs more than all else.
+    pcc = pcc.T.contiguous().add_(pcc).mul_(0.5).clamp_(-1, 1)
+    diagonal = pcc.diagonal()
+    diagonal.copy_(torch.where(diagonal.isnan(), torch.nan, 1.0))
+    return pcc
 
 
 def pearson(feature_maps: Tensor, *, variant: str = "position") -> NDArray[np.float64]:
@@ -143,11 +145,11 @@ def _moments(block: Tensor, dtype: torch.dtype, product_dtype: torch.dtype) -> M
     count = centred.shape[1]
     offset = centred.sum(1).double() / count
     wide = centred.to(product_dtype)
-    products = (wide @ wide.T).double() - count * offset[:, None] * offset[None, :]
+    products = torch.addr((wide @ wide.T).double(), offset, offset, alpha=-count)
     return Moments(
         count=count,
         mean=shift[:, 0].double() + scale * offset,
-        comoment=products * scale[:, None] * scale[None, :],
+        comoment=products.mul_(scale[:, None]).mul_(scale),
     )
 
 

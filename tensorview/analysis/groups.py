@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.cluster.hierarchy import fcluster
 from scipy.cluster.hierarchy import linkage as agglomerate
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
-from scipy.spatial.distance import squareform
 
 from tensorview.errors import ConfigurationError
 from tensorview.snapshot import GROUP_DEAD, GROUP_NONE
@@ -52,39 +52,34 @@ def group(
         raise ConfigurationError(
             f"linkage={linkage!r} cannot be used: expected 'complete' or 'transitive'."
         )
-    usable = ~dead & ~np.isnan(np.diagonal(pcc))
-    above = (pcc >= np.asarray(threshold, pcc.dtype)) & usable[:, None] & usable[None, :]
+    above = pcc >= np.asarray(threshold, pcc.dtype)  # never where NaN is
+    above[dead] = above[:, dead] = False
     np.fill_diagonal(above, val=False)
     groups = np.full(len(pcc), GROUP_NONE, np.int32)
-    # Neither linkage joins what no chain of similar pairs connects.
-    labels = connected_components(above, directed=False)[1]
+    groups[dead] = GROUP_DEAD
+    similar = np.flatnonzero(above.any(axis=1))  # few, mostly
+    if not len(similar):
+        return groups
+    inside = np.ix_(similar, similar)
+    pcc, above = pcc[inside], above[inside]
     if linkage == "complete":
-        labels = _complete(pcc, above, labels)
+        labels = _complete(pcc, above)
+    else:
+        labels = connected_components(csr_array(above), directed=False)[1]
     _, first, inverse, sizes = np.unique(
         labels, return_index=True, return_inverse=True, return_counts=True
     )
     for label in np.argsort(first):
         if sizes[label] > 1:
-            groups[inverse == label] = groups.max(initial=-1) + 1
-    groups[dead] = GROUP_DEAD
+            groups[similar[inverse == label]] = groups.max() + 1
     return groups
 
 
-def _complete(
-    pcc: NDArray[Any], above: NDArray[np.bool_], components: NDArray[Any]
-) -> NDArray[np.int64]:
-    labels = np.arange(len(pcc))
-    for component in np.unique(components):
-        members = np.flatnonzero(components == component)
-        if len(members) < 2:
-            continue
-        inside = np.ix_(members, members)
-        # 1 - r is 2 at most; 4 keeps a rounded tie from passing for a pair above the threshold.
-        distance = np.where(above[inside], 1.0 - pcc[inside].astype(np.float64), 4.0)
-        np.fill_diagonal(distance, 0.0)
-        tree = agglomerate(squareform(distance, checks=False), method="complete")
-        clusters = fcluster(tree, t=3.0, criterion="distance")
-        for cluster in np.unique(clusters):
-            mine = members[clusters == cluster]
-            labels[mine] = mine[0]
+def _complete(pcc: NDArray[Any], above: NDArray[np.bool_]) -> NDArray[np.int64]:
+    # 1 - r is 2 at most; 4 keeps a rounded tie from passing for a pair above the threshold.
+    distance = np.where(above, 1.0 - pcc.astype(np.float64), 4.0)
+    pairs = distance[np.triu_indices(len(pcc), 1)]
+    labels: NDArray[np.int64] = fcluster(
+        agglomerate(pairs, method="complete"), t=3.0, criterion="distance"
+    )
     return labels

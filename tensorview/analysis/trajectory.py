@@ -7,6 +7,7 @@ from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from tensorview.errors import ConfigurationError
 
@@ -52,7 +53,7 @@ def project(
     # What is smaller differs by rounding alone.
     if scale > 1e-12 * np.abs(rows).max(initial=0.0):
         unit = centred / scale
-        values, vectors = np.linalg.eigh(unit.T @ unit)
+        values, vectors = _principal(unit)
         found = min(3, dimensions)
         variances = np.zeros(3)
         variances[:found] = np.maximum(values[::-1][:found], 0.0)
@@ -68,6 +69,16 @@ def project(
         axes = previous_axes
     points[usable] = centred @ axes.T
     return points, axes, shares
+
+
+def _principal(rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Ascending variances (times a constant) and axes, as columns, of centred *rows*.
+
+    By torch, because numpy would start threads of its own beside those that train.
+    """
+    tensor = torch.from_numpy(rows)
+    values, vectors = torch.linalg.eigh(tensor.T @ tensor)
+    return values.numpy(), vectors.numpy()
 
 
 def _steady(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -144,6 +145,9 @@ def _activations(
 
 def _finite_range(values: NDArray[Any]) -> tuple[float, float]:
     """Smallest and largest finite value, 0 included."""
+    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+    if math.isfinite(low) and math.isfinite(high):  # several times as fast as to look at each
+        return low, high
     finite = np.isfinite(values)
     return (
         float(values.min(initial=0.0, where=finite)),

@@ -46,18 +46,14 @@ def reduce_weight(
     original = in_original_shape(weight, layer)
     after = sketch(original)
     nothing = torch.full((), torch.nan, dtype=torch.float64, device=weight.device)
+    weight_norm, nonfinite_weights = _look_over([weight])
     parts = read_gradients(layer)
-    gradients = [torch.linalg.vector_norm(part).double() for part in parts]
+    gradient_norm, nonfinite_gradients = _look_over(parts) if parts else (nothing, nothing)
+    update_ratio = nothing if before is None else relative_change(before, after)
     part = {
         "sketch": after,
         "norms": torch.stack(
-            [
-                torch.linalg.vector_norm(weight).double(),
-                torch.linalg.vector_norm(torch.stack(gradients)) if gradients else nothing,
-                nothing if before is None else relative_change(before, after),
-                _count_nonfinite([weight]),
-                _count_nonfinite(parts) if parts else nothing,
-            ]
+            [weight_norm, gradient_norm, update_ratio, nonfinite_weights, nonfinite_gradients]
         ),
     }
     if "weights" in views:
@@ -69,9 +65,16 @@ def reduce_weight(
     return part
 
 
-def _count_nonfinite(parts: list[Tensor]) -> Tensor:
+def _look_over(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Norm of all *parts* together, and how many of their values are not finite; both float64."""
+    norms = torch.stack([torch.linalg.vector_norm(part).double() for part in parts])
+    norm = torch.linalg.vector_norm(norms)
+    # A look at a result waits for nobody on the CPU, and a finite norm has finite parts only.
+    if norm.is_cpu and bool(norm.isfinite()):
+        return norm, torch.zeros_like(norm)
     # NaN where not finite, else 0.
-    return torch.stack([torch.count_nonzero(part - part) for part in parts]).sum().double()
+    counts = [torch.count_nonzero(part - part) for part in parts]
+    return norm, torch.stack(counts).sum().double()
 
 
 def _choose_weights(values: Tensor, plan: WeightPlan) -> Tensor:
