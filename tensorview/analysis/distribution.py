@@ -1,6 +1,6 @@
 """Distribution of each channel's activations, streamed over chunks on the maps' own device.
 
-A chunk is counted into `FINE_BINS` bins over its own range. Where chunks follow each other, the
+The range is that of all values; counted may be fewer of them, evenly chosen by the caller. A chunk is counted into `FINE_BINS` bins over its own range. Where chunks follow each other, the
 counts are spread over the range of all, each bin's evenly, so a value may move by at most one fine
 bin a chunk; a single chunk is counted exactly. Nothing here waits for the device.
 """
@@ -8,6 +8,7 @@ bin a chunk; a single chunk is counted exactly. Nothing here waits for the devic
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
@@ -64,7 +65,7 @@ class Histogram:
     """Counts of each channel's finite values so far, zeros apart, on the maps' device.
 
     Attributes:
-        extremes: of the values counted.
+        extremes: of the values counted, and of those beside them.
         counts: shape ``(C, FINE_BINS)``, float64, over the range of *extremes*.
         zeros: shape ``(C,)``, int64.
     """
@@ -85,7 +86,7 @@ def find_extremes(maps: Tensor) -> Extremes:
     if maps.device.type == "cpu" and count:
         # Here a look at a result waits for nobody, and masks cost more than all else together.
         low, high = maps.amin(2).amin(0), maps.amax(2).amax(0)
-        if bool((low.isfinite() & high.isfinite()).all()):
+        if bool((high - low).isfinite().all()):
             finite = torch.full((channels,), count)
             return Extremes(count=count, low=low, high=high, finite=finite, all_finite=True)
     low = torch.full((channels,), torch.inf, dtype=maps.dtype, device=maps.device)
@@ -117,7 +118,7 @@ def accumulate(state: Histogram | None, maps: Tensor, *, extremes: Extremes) -> 
     Args:
         state: of the chunks before, None for the first.
         maps: shape ``(N, C, P)``, float32 or float64.
-        extremes: of these maps.
+        extremes: of these maps, or of more that they were chosen from.
     """
     chunk = _count(maps, extremes)
     if state is None:
@@ -139,7 +140,8 @@ def summarise(state: Histogram) -> tuple[Tensor, Tensor, Tensor]:
         is finite.
     """
     finite = state.extremes.finite
-    total = finite.clamp(min=1).double()
+    # Counts are whole numbers, but those that were spread: rounded, their sum is exact again.
+    total = (state.counts.sum(1) + state.zeros).round().clamp(min=1)
     coarse = state.counts.view(-1, BINS, FINE_BINS // BINS).sum(2) / total[:, None]
     ends = torch.stack([state.extremes.low, state.extremes.high], 1)
     ends = torch.where((finite > 0)[:, None], ends, 0)
@@ -161,12 +163,13 @@ def _count(maps: Tensor, extremes: Extremes) -> Histogram:
     device = maps.device
     # Halves, because the width of a range may overflow where its ends do not.
     base = (-0.5 * extremes.low).view(1, -1, 1)
-    width = (0.5 * extremes.high - 0.5 * extremes.low).view(1, -1, 1)
-    scale = torch.where(width > 0, FINE_BINS / width, 0).clamp(max=torch.finfo(maps.dtype).max)
-    offset = (torch.arange(channels, device=device) * (FINE_BINS + 1)).int().view(1, -1, 1)
+    # A range of one value has its place at 0 whatever the scale.
+    scale = (FINE_BINS / (base + 0.5 * extremes.high.view(1, -1, 1))).clamp(
+        0, torch.finfo(maps.dtype).max
+    )
+    offset, one, bins = _constants(channels, device)
     counts = torch.zeros(channels * (FINE_BINS + 1), dtype=torch.int64, device=device)
     zeros = torch.zeros(channels, dtype=torch.int64, device=device)
-    one = torch.ones(1, dtype=torch.int64, device=device)
     for block in _blocks(maps):
         zeros += _count_zeros(block, all_finite=extremes.all_finite)
         # A value at the upper end belongs to the last bin.
@@ -177,9 +180,18 @@ def _count(maps: Tensor, extremes: Extremes) -> Histogram:
         counts.index_add_(0, index, one.expand(len(index)))
     counts = counts.view(channels, FINE_BINS + 1)[:, :FINE_BINS]
     # Zeros were counted like any value; what puts them into a bin tells which one to empty.
-    place = (base * scale).clamp(0, FINE_BINS - 1).nan_to_num(0.0).to(torch.int64).view(-1, 1)
-    counts = counts - zeros[:, None] * (place == torch.arange(FINE_BINS, device=device))
+    place = (base * scale).clamp(0, FINE_BINS - 1).nan_to_num(0.0).int().view(-1, 1)
+    counts = counts - zeros[:, None] * (place == bins)
     return Histogram(extremes=extremes, counts=counts.double(), zeros=zeros)
+
+
+@lru_cache(maxsize=256)
+def _constants(channels: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """First place of each channel, shape ``(1, C, 1)``; 1; numbers of bins. Not to be changed."""
+    with torch.inference_mode(mode=False):
+        offset = torch.arange(channels, device=device) * (FINE_BINS + 1)
+        one = torch.ones(1, dtype=torch.int64, device=device)
+        return offset.int().view(1, -1, 1), one, torch.arange(FINE_BINS, device=device)
 
 
 def _count_zeros(block: Tensor, *, all_finite: bool) -> Tensor:

@@ -63,22 +63,23 @@ class RunningActivations:
                 folds time or patches into the batch), no single map can be named after a sample,
                 and none is kept.
         """
-        extremes = distribution.find_extremes(maps.flatten(2) if maps.ndim > 2 else maps[..., None])
+        flat = maps.flatten(2) if maps.ndim > 2 else maps[..., None]
+        extremes = distribution.find_extremes(flat)
         self._extremes = distribution.merge_extremes(self._extremes, extremes)
-        channels = maps.shape[1]
+        channels = flat.shape[1]
         if self.plan.channels < channels:
             # Computed on the device: an index sent there would be waited for.
-            shown = torch.arange(self.plan.channels, device=maps.device)
+            shown = torch.arange(self.plan.channels, device=flat.device)
             shown = shown * (channels - 1) // max(1, self.plan.channels - 1)
-            maps, extremes = maps[:, shown], extremes.select(shown)
-        flat = maps.flatten(2) if maps.ndim > 2 else maps[..., None]
-        self._histogram = distribution.accumulate(self._histogram, flat, extremes=extremes)
+            flat, extremes = flat[:, shown], extremes.select(shown)
+        chosen = flat[:, :, :: self.plan.position_step]
+        self._histogram = distribution.accumulate(self._histogram, chosen, extremes=extremes)
         if self._variant == "position":
-            self._moments = correlation.accumulate(self._moments, flat)
+            self._moments = correlation.accumulate(self._moments, chosen)
         total = self._total(flat)
         self._sum = total if self._sum is None else self._sum + total
-        self._count += len(maps)
-        self._labelled &= len(maps) == samples
+        self._count += len(flat)
+        self._labelled &= len(flat) == samples
         self._samples += [
             self._picture(flat[index - start])
             for index in self.plan.samples

@@ -65,6 +65,7 @@ class Measurement:
         self._chunk: int | None = None
         self._sizes: list[tuple[int, ...] | None] = []
         self._shown_samples: list[int] = []
+        self._probe_size = 0
         self._focus = ""
 
     def focus(self, layer: str) -> None:
@@ -92,12 +93,17 @@ class Measurement:
         with probing(self._model) as self.lost:
             self._in_chunks(probe.size, first_chunk)
         self._sizes = sizes
+        self._probe_size = probe.size
         self._shown_samples = [sample for sample in self._samples if sample < probe.size]
         self._plan()
 
     def _plan(self) -> None:
         self.plans = plan_activations(
-            self._layers, sizes=self._sizes, samples=self._shown_samples, focus=self._focus
+            self._layers,
+            sizes=self._sizes,
+            probe_size=self._probe_size,
+            samples=self._shown_samples,
+            focus=self._focus,
         )
 
     def measure(self, probe: Probe) -> dict[int, RunningActivations]:

@@ -70,7 +70,7 @@ def _look_over(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
     norms = torch.stack([torch.linalg.vector_norm(part).double() for part in parts])
     norm = torch.linalg.vector_norm(norms)
     # A look at a result waits for nobody on the CPU, and a finite norm has finite parts only.
-    if norm.is_cpu and bool(norm.isfinite()):
+    if norm.is_cpu and bool(norm.isfinite().all()):
         return norm, torch.zeros_like(norm)
     # NaN where not finite, else 0.
     counts = [torch.count_nonzero(part - part) for part in parts]

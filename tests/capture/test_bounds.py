@@ -7,9 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from tensorview.bounds import evenly, largest, plan_activations, plan_weights
+from tensorview.bounds import (
+    MAX_VALUES,
+    evenly,
+    fold_map,
+    largest,
+    plan_activations,
+    plan_weights,
+    position_step,
+)
 from tensorview.capture.layers import select_layers
-from tensorview.snapshot import MAX_SNAPSHOT_BYTES
+from tensorview.snapshot import GROUP_DEAD, MAX_SNAPSHOT_BYTES
 from tests.capture.helpers import snapshot_once
 
 VGG16 = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"]
@@ -57,7 +65,7 @@ def test_a_vgg16_is_reduced_where_it_is_large_and_says_how():
     assert by_kind["32"] == "512 of 4096 filters, 512 of 25088 input channels"
     sizes = [(layer.out, 14, 14) if layer.kind == "Conv2d" else (layer.out,) for layer in layers]
     sizes[0] = sizes[1] = (64, 224, 224)
-    activations = plan_activations(layers, sizes=sizes, samples=range(4))
+    activations = plan_activations(layers, sizes=sizes, probe_size=64, samples=range(4))
 
     assert activations[0].reduced == activations[1].reduced
     assert activations[0].reduced == "maps of 0 of 4 samples, maps averaged over 3 x 3"
@@ -86,7 +94,7 @@ def test_any_number_of_large_layers_stays_within_the_budgets(count):
         model.append(module)
     layers = select_layers(model)
     plans = plan_weights(layers, itemsizes=[8] * count)
-    activations = plan_activations(layers, sizes=[(2048, 300, 200)] * count, samples=range(9))
+    activations = plan_activations(layers, sizes=[(2048, 300, 200)] * count, probe_size=64, samples=range(9))
     weights = sum(8 * plan.filters * plan.in_channels for plan in plans)
     maps = sum(
         4
@@ -109,9 +117,24 @@ def test_any_number_of_large_layers_stays_within_the_budgets(count):
 def test_maps_are_averaged_no_more_than_needed():
     """23 MB of maps, a little over the budget, are halved in each direction and no further."""
     layers = select_layers(nn.Sequential(nn.Conv2d(1, 64, 1)))
-    (plan,) = plan_activations(layers, sizes=[(64, 300, 300)], samples=())
+    (plan,) = plan_activations(layers, sizes=[(64, 300, 300)], probe_size=64, samples=())
 
     assert plan.stride == 2
+
+
+@pytest.mark.parametrize(
+    ("size", "probe_size"),
+    [((64, 224, 224), 64), ((16, 28, 28), 64), ((8, 7), 5000), ((10,), 64), ((4, 0, 0), 64)],
+)
+def test_statistics_take_some_thousand_values_a_channel_from_every_column(size, probe_size):
+    """At most MAX_VALUES, but for whole samples; of few values all; no column is left out."""
+    step = position_step(size, probe_size)
+    height, width = fold_map(size)
+    chosen = np.arange(height * width)[::step]
+
+    assert len(chosen) * probe_size <= max(MAX_VALUES + probe_size, probe_size)
+    assert step == 1 or height * width * probe_size > MAX_VALUES
+    assert len(np.unique(chosen % max(1, width))) == min(width, len(chosen))
 
 
 def test_a_vgg16_snapshot_is_at_most_64_mib():
@@ -158,3 +181,22 @@ def test_small_networks_are_whole():
 
     assert [layer.weights.reduced for layer in snapshot.layers] == ["", ""]
     assert [layer.activations.map_stride for layer in snapshot.layers] == [1, 1]
+
+
+def test_statistics_over_chosen_positions_are_close_and_their_range_is_exact():
+    """A large layer: r to 0.01, shares to 0.02, range, dead filters and other counts exactly."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 8, 5, padding=2), nn.ReLU())
+    model[0].weight.data[3] = model[0].bias.data[3] = 0
+    probe = torch.randn(16, 3, 64, 64).cumsum(3) / 8
+    probe[0, 0, 1, 1] = 60.0  # an extreme that a choice of positions would hardly meet
+    found = snapshot_once(model, probe=probe).layers[0].activations
+    maps = model(probe).detach().transpose(0, 1).reshape(8, -1)
+    alive = [0, 1, 2, 4, 5, 6, 7]
+
+    assert position_step((8, 64, 64), 16) > 1
+    assert np.abs(found.pcc[np.ix_(alive, alive)] - np.corrcoef(maps[alive])).max() < 0.01
+    assert np.abs(found.zero_mass - (maps == 0).float().mean(1).numpy()).max() < 0.02
+    assert np.array_equal(found.histogram_range, torch.stack(maps.aminmax(dim=1), 1))
+    assert (found.groups == GROUP_DEAD).tolist() == [index == 3 for index in range(8)]
+    assert found.histogram.sum(1) + found.zero_mass == pytest.approx(np.ones(8))

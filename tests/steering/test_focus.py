@@ -29,12 +29,12 @@ def test_the_layer_in_focus_is_planned_as_if_alone():
     sizes = [(layer.out, 14, 14) if layer.kind == "Conv2d" else (layer.out,) for layer in layers]
     sizes[0] = sizes[1] = (64, 224, 224)
     alike = plan_weights(layers, itemsizes=items)
-    maps_alike = plan_activations(layers, sizes=sizes, samples=range(4))
+    maps_alike = plan_activations(layers, sizes=sizes, probe_size=64, samples=range(4))
     for index, layer in enumerate(layers):
         (alone,) = plan_weights([layer], itemsizes=[4])
-        (map_alone,) = plan_activations([layer], sizes=[sizes[index]], samples=range(4))
+        (map_alone,) = plan_activations([layer], sizes=[sizes[index]], probe_size=64, samples=range(4))
         plans = plan_weights(layers, itemsizes=items, focus=layer.name)
-        map_plans = plan_activations(layers, sizes=sizes, samples=range(4), focus=layer.name)
+        map_plans = plan_activations(layers, sizes=sizes, probe_size=64, samples=range(4), focus=layer.name)
 
         assert plans[index] == alone
         assert map_plans[index] == map_alone
