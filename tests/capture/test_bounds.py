@@ -184,7 +184,7 @@ def test_small_networks_are_whole():
 
 
 def test_statistics_over_chosen_positions_are_close_and_their_range_is_exact():
-    """A large layer: r to 0.01, shares to 0.02, range, dead filters and other counts exactly."""
+    """A large layer: r within four standard errors, shares to 0.02, range and dead ones exactly."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 8, 5, padding=2), nn.ReLU())
     model[0].weight.data[3] = model[0].bias.data[3] = 0
@@ -195,7 +195,9 @@ def test_statistics_over_chosen_positions_are_close_and_their_range_is_exact():
     alive = [0, 1, 2, 4, 5, 6, 7]
 
     assert position_step((8, 64, 64), 16) > 1
-    assert np.abs(found.pcc[np.ix_(alive, alive)] - np.corrcoef(maps[alive])).max() < 0.01
+    exact = np.corrcoef(maps[alive])
+    error = np.abs(found.pcc[np.ix_(alive, alive)] - exact)
+    assert (error <= 4 * (1 - exact**2) / np.sqrt(MAX_VALUES) + 1e-6).all()
     assert np.abs(found.zero_mass - (maps == 0).float().mean(1).numpy()).max() < 0.02
     assert np.array_equal(found.histogram_range, torch.stack(maps.aminmax(dim=1), 1))
     assert (found.groups == GROUP_DEAD).tolist() == [index == 3 for index in range(8)]
