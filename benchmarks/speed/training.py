@@ -30,15 +30,24 @@ def measure(*, quick: bool) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with viewer(folder) as port:
-            yield from every_fifty(lenet, port=port, folder=folder, quick=quick, number="1",
-                                   limit=1.02, steps=150)
+            yield from every_fifty(
+                lenet, port=port, folder=folder, quick=quick, number="1", limit=1.02, steps=150
+            )
             torch.set_num_threads(cores)
-            yield from every_fifty(lenet, port=port, folder=folder, quick=quick,
-                                   number=f"1, {cores} threads", limit=1.02, steps=150)
+            yield from every_fifty(
+                lenet,
+                port=port,
+                folder=folder,
+                quick=quick,
+                number=f"1, {cores} threads",
+                limit=1.02,
+                steps=150,
+            )
             torch.set_num_threads(1)
             yield from against_peers(port=port, folder=folder, quick=quick)
-            yield from every_fifty(resnet, port=port, folder=folder, quick=quick, number="4",
-                                   limit=1.01, steps=50)
+            yield from every_fifty(
+                resnet, port=port, folder=folder, quick=quick, number="4", limit=1.01, steps=50
+            )
     yield idle_hook(quick=quick)
 
 
@@ -54,13 +63,18 @@ def every_fifty(
     every = 2 if quick else 50
     steps = 2 if quick else steps
     with tensorview.watch(
-        watched.model, watched.optimizer, every=every, run_dir=folder / f"{number}-run",
+        watched.model,
+        watched.optimizer,
+        every=every,
+        run_dir=folder / f"{number}-run",
         live=f"localhost:{port}",
     ) as watcher:
+        watched.seconds(every // 2)
         with_us, without = alternate(
-            lambda: watched.seconds(steps), lambda: alone.seconds(steps),
-            rounds=2 if quick else 6, warm_up=1,
-        ) if quick else _shifted(watched, alone, steps=steps, every=every)
+            lambda: watched.seconds(steps),
+            lambda: alone.seconds(steps),
+            rounds=2 if quick else 6,
+        )
         cost = watcher.status().cost
     yield Row(
         number=number,
@@ -76,11 +90,6 @@ def every_fifty(
     )
 
 
-def _shifted(watched: Training, alone: Training, *, steps: int, every: int):
-    watched.seconds(every // 2)
-    return alternate(lambda: watched.seconds(steps), lambda: alone.seconds(steps), rounds=6)
-
-
 def against_peers(*, port: int, folder: Path, quick: bool) -> Iterator[Row]:
     """Compare what one captured step takes longer: ours, TensorBoard's and wandb's."""
     steps = 2 if quick else 20
@@ -90,13 +99,19 @@ def against_peers(*, port: int, folder: Path, quick: bool) -> Iterator[Row]:
         track = stack.enter_context(wandb(tracked, folder / "wandb"))
         watcher = stack.enter_context(
             tensorview.watch(
-                watched.model, watched.optimizer, every=1, run_dir=folder / "run",
+                watched.model,
+                watched.optimizer,
+                every=1,
+                run_dir=folder / "run",
                 live=f"localhost:{port}",
             )
         )
         plain, ours, theirs, tracks = alternate(
-            lambda: alone.seconds(steps), lambda: watched.seconds(steps),
-            lambda: board(steps), lambda: track(steps), rounds=2 if quick else 12,
+            lambda: alone.seconds(steps),
+            lambda: watched.seconds(steps),
+            lambda: board(steps),
+            lambda: track(steps),
+            rounds=2 if quick else 12,
         )
         status = watcher.status()
     extra, board_extra, wandb_extra = (
@@ -185,8 +200,13 @@ def wandb(training: Training, folder: Path):
     import wandb as peer  # noqa: PLC0415  # seconds
 
     folder.mkdir()
-    os.environ |= {"WANDB_SILENT": "true", "WANDB_DIR": str(folder), "WANDB_DATA_DIR": str(folder),
-                   "WANDB_CACHE_DIR": str(folder), "WANDB_CONFIG_DIR": str(folder)}
+    os.environ |= {
+        "WANDB_SILENT": "true",
+        "WANDB_DIR": str(folder),
+        "WANDB_DATA_DIR": str(folder),
+        "WANDB_CACHE_DIR": str(folder),
+        "WANDB_CONFIG_DIR": str(folder),
+    }
     with peer.init(mode="offline", dir=str(folder), project="speed") as run:
         run.watch(training.model, log="all", log_freq=1)
 
@@ -210,7 +230,7 @@ def idle_hook(*, quick: bool) -> Row:
         parameter(torch.zeros(1, 1)).sum().backward()
         return parameter, found
 
-    (watched, ours), (alone, theirs) = optimizer(), optimizer()
+    (watched, ours), (_, theirs) = optimizer(), optimizer()
 
     def steps(stepped):
         started = time.perf_counter()
@@ -218,9 +238,16 @@ def idle_hook(*, quick: bool) -> Row:
             stepped.step()
         return (time.perf_counter() - started) / calls
 
-    with tempfile.TemporaryDirectory() as folder, tensorview.watch(
-        watched, ours, every=10**9, probe=torch.zeros(1, 1), run_dir=Path(folder) / "run",
-        live="auto",
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tensorview.watch(
+            watched,
+            ours,
+            every=10**9,
+            probe=torch.zeros(1, 1),
+            run_dir=Path(folder) / "run",
+            live="auto",
+        ),
     ):
         ours.step()  # the first one is captured
         with_us, without = alternate(lambda: steps(ours), lambda: steps(theirs), rounds=7)

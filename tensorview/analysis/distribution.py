@@ -1,8 +1,9 @@
 """Distribution of each channel's activations, streamed over chunks on the maps' own device.
 
-The range is that of all values; counted may be fewer of them, evenly chosen by the caller. A chunk is counted into `FINE_BINS` bins over its own range. Where chunks follow each other, the
-counts are spread over the range of all, each bin's evenly, so a value may move by at most one fine
-bin a chunk; a single chunk is counted exactly. Nothing here waits for the device.
+The range is that of all values; counted may be fewer of them, evenly chosen by the caller. A chunk
+is counted into `FINE_BINS` bins over its own range. Where chunks follow each other, the counts are
+spread over the range of all, each bin's evenly, so a value may move by at most one fine bin a
+chunk; a single chunk is counted exactly. Nothing here waits for the device.
 """
 
 from __future__ import annotations

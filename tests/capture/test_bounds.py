@@ -94,7 +94,9 @@ def test_any_number_of_large_layers_stays_within_the_budgets(count):
         model.append(module)
     layers = select_layers(model)
     plans = plan_weights(layers, itemsizes=[8] * count)
-    activations = plan_activations(layers, sizes=[(2048, 300, 200)] * count, probe_size=64, samples=range(9))
+    activations = plan_activations(
+        layers, sizes=[(2048, 300, 200)] * count, probe_size=64, samples=range(9)
+    )
     weights = sum(8 * plan.filters * plan.in_channels for plan in plans)
     maps = sum(
         4

@@ -552,7 +552,9 @@ def test_nothing_on_the_way_waits_for_the_device():
     """Between begin() and finish() no call that synchronises with CUDA."""
     folder = Path(tensorview.capture.__file__).parent
     modules = [Path(found.__file__) for found in (correlation, distribution, sketch)]
-    modules += [folder / f"{name}.py" for name in ("capturer", "activations", "following", "weights")]
+    modules += [
+        folder / f"{name}.py" for name in ("capturer", "activations", "following", "weights")
+    ]
     assert {activations.__file__, measure.__file__} <= {str(path) for path in folder.glob("*.py")}
     waits = r"\.(item|cpu|tolist|numpy|any|all)\(\)|synchronize|bincount|(?<!count_)nonzero"
     found = [

@@ -32,9 +32,13 @@ def test_the_layer_in_focus_is_planned_as_if_alone():
     maps_alike = plan_activations(layers, sizes=sizes, probe_size=64, samples=range(4))
     for index, layer in enumerate(layers):
         (alone,) = plan_weights([layer], itemsizes=[4])
-        (map_alone,) = plan_activations([layer], sizes=[sizes[index]], probe_size=64, samples=range(4))
+        (map_alone,) = plan_activations(
+            [layer], sizes=[sizes[index]], probe_size=64, samples=range(4)
+        )
         plans = plan_weights(layers, itemsizes=items, focus=layer.name)
-        map_plans = plan_activations(layers, sizes=sizes, probe_size=64, samples=range(4), focus=layer.name)
+        map_plans = plan_activations(
+            layers, sizes=sizes, probe_size=64, samples=range(4), focus=layer.name
+        )
 
         assert plans[index] == alone
         assert map_plans[index] == map_alone
