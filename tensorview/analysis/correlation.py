@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 VARIANTS = ("position", "batch_sum")
 
 # Small enough to stay in a CPU's cache, large enough to keep a GPU busy.
-_BLOCK_VALUES = {"cpu": 2**19, "cuda": 2**25}
+_BLOCK_VALUES = {"cpu": 2**18, "cuda": 2**25}
+# Positions of each sample that the shift is taken from.
+_SHIFT_POSITIONS = 64
+# Sums of squares below this may have lost products to underflow: 2**24 of the smallest float32.
+_SMALL = 2.0**-100
+# Multiplications from which one more call costs less than what it saves.
+_WORTH_HALVING = 2**23
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -61,20 +67,8 @@ def accumulate(state: Moments | None, maps: Tensor) -> Moments:
     dtype = torch.float64 if maps.dtype == torch.float64 else torch.float32
     if not maps.dtype.is_floating_point or maps.dtype.itemsize == 1:
         maps = maps.to(dtype)
-    samples, channels, positions = maps.shape
     with torch.autocast(maps.device.type, enabled=False), torch.no_grad():
-        product_dtype = exact_dtype(dtype)
-        budget = max(_BLOCK_VALUES.get(maps.device.type, 2**19), 4 * channels * channels)
-        width = max(1, min(positions, budget // max(1, channels)))
-        height = max(1, budget // max(1, channels * width))
-        for row in range(0, samples, height):
-            for column in range(0, positions, width):
-                block = maps[row : row + height, :, column : column + width]
-                state = merge(state, _moments(block.transpose(0, 1), dtype, product_dtype))
-    if state is None:
-        zeros = torch.zeros(channels, channels, dtype=torch.float64, device=maps.device)
-        state = Moments(count=0, mean=zeros.sum(0), comoment=zeros)
-    return state
+        return merge(state, _moments(maps, dtype))
 
 
 def correlate(state: Moments) -> Tensor:
@@ -131,25 +125,87 @@ def check_variant(variant: str) -> None:
         )
 
 
-def _moments(block: Tensor, dtype: torch.dtype, product_dtype: torch.dtype) -> Moments:
-    """Moments of one block, shape ``(C, n, P)``."""
-    shift = block[:, 0].mean(1, keepdim=True, dtype=dtype)
-    centred = torch.empty(block.shape, dtype=dtype, device=block.device)
-    torch.sub(block, shift[:, :, None], out=centred)
-    centred = centred.flatten(1)
-    # A power of two loses no digit, and keeps squares of very large or small values in range.
-    largest = torch.maximum(centred.amax(1), -centred.amin(1))
-    exponent = torch.frexp(largest)[1].clamp(-120, 120).to(dtype)
-    centred.mul_(torch.exp2(-exponent)[:, None])
-    scale = torch.exp2(exponent.double())
-    count = centred.shape[1]
-    offset = centred.sum(1).double() / count
-    wide = centred.to(product_dtype)
-    products = torch.addr((wide @ wide.T).double(), offset, offset, alpha=-count)
-    return Moments(
-        count=count,
-        mean=shift[:, 0].double() + scale * offset,
-        comoment=products.mul_(scale[:, None]).mul_(scale),
+def _moments(maps: Tensor, dtype: torch.dtype) -> Moments:
+    """Moments of one chunk, shape ``(N, C, P)``."""
+    samples, channels, positions = maps.shape
+    count = samples * positions
+    if not count:
+        zeros = torch.zeros(channels, channels, dtype=torch.float64, device=maps.device)
+        return Moments(count=0, mean=zeros.sum(0), comoment=zeros)
+    shift = _near_mean(maps, dtype)
+    # Squares of very large or small values leave the range of float32. On the CPU, where a look at
+    # a result waits for nobody, that is seen afterwards; elsewhere it is prevented at once.
+    scale = None if maps.is_cpu else _scale(maps, shift)
+    products, sums = _sums(maps, shift, scale)
+    if scale is None and not _in_range(products.diagonal(), maps):
+        scale = _scale(maps, shift)
+        products, sums = _sums(maps, shift, scale)
+    offset = sums / count
+    comoment = torch.addr(products, offset, offset, alpha=-count)
+    if scale is not None:
+        back = scale.double().reciprocal()
+        comoment, offset = comoment.mul_(back[:, None]).mul_(back), offset * back
+    return Moments(count=count, mean=shift.double() + offset, comoment=comoment)
+
+
+def _near_mean(maps: Tensor, dtype: torch.dtype) -> Tensor:
+    """Shape ``(C,)``: the mean of some values of each channel; of a constant one, its value."""
+    some = maps[:, :, :: max(1, maps.shape[2] // _SHIFT_POSITIONS)].to(dtype)
+    low, high = some.amin(2).amin(0), some.amax(2).amax(0)
+    return torch.minimum(torch.maximum(some.mean((0, 2)), low), high)
+
+
+def _scale(maps: Tensor, shift: Tensor) -> Tensor:
+    """Shape ``(C,)``: powers of two, which lose no digit, that bring deviations to about 1."""
+    low, high = maps.amin(2).amin(0).to(shift.dtype), maps.amax(2).amax(0).to(shift.dtype)
+    largest = torch.maximum(high - shift, shift - low)
+    return torch.exp2(-torch.frexp(largest)[1].clamp(-120, 120).to(shift.dtype))
+
+
+def _in_range(squares: Tensor, maps: Tensor) -> bool:
+    """Whether no sum of squares has overflowed, and none but a constant channel's underflowed."""
+    small = squares < _SMALL
+    if not bool(squares.isfinite().all()):
+        return False
+    below = maps[:, small]
+    return not below.numel() or bool((below.amax((0, 2)) == below.amin((0, 2))).all())
+
+
+def _sums(maps: Tensor, shift: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Sums of products ``(C, C)`` and sums ``(C,)`` of deviations from *shift*, in float64."""
+    samples, channels, positions = maps.shape
+    product_dtype = exact_dtype(shift.dtype)
+    budget = max(_BLOCK_VALUES.get(maps.device.type, 2**18), 4 * channels * channels)
+    width = max(1, min(positions, budget // max(1, channels)))
+    height = max(1, min(samples, budget // max(1, channels * width)))
+    products = torch.zeros(channels, channels, dtype=torch.float64, device=maps.device)
+    sums = torch.zeros(channels, dtype=torch.float64, device=maps.device)
+    buffer = torch.empty(channels * height * width, dtype=shift.dtype, device=maps.device)
+    for row in range(0, samples, height):
+        for column in range(0, positions, width):
+            block = maps[row : row + height, :, column : column + width].transpose(0, 1)
+            centred = buffer[: block.numel()].view(block.shape)
+            torch.sub(block, shift[:, None, None], out=centred)
+            centred = centred.flatten(1)
+            if scale is not None:
+                centred.mul_(scale[:, None])
+            sums += centred.sum(1)
+            products += _gram(centred.to(product_dtype))
+    return products, sums
+
+
+def _gram(rows: Tensor) -> Tensor:
+    """Products of all pairs of *rows*; of large ones, the lower corner is not computed twice."""
+    count, length = rows.shape
+    if count * count * length < _WORTH_HALVING:
+        return rows @ rows.T
+    first, second = rows[: count // 2], rows[count // 2 :]
+    across = first @ second.T
+    return torch.cat(
+        [
+            torch.cat([_gram(first), across], 1),
+            torch.cat([across.T, _gram(second)], 1),
+        ]
     )
 
 

@@ -570,6 +570,11 @@ def test_nothing_on_the_way_waits_for_the_device():
             "result: NDArray[Any] = correlate(accumulate(None, feature_maps)).cpu().numpy()",
         ),
         # only on the CPU
+        ("correlation.py", "if not bool(squares.isfinite().all()):"),
+        (
+            "correlation.py",
+            "return not below.numel() or bool((below.amax((0, 2)) == below.amin((0, 2))).all())",
+        ),
         ("distribution.py", "if bool((high - low).isfinite().all()):"),
         ("weights.py", "if norm.is_cpu and bool(norm.isfinite().all()):"),
         ("transfer.py", "part.event.synchronize()"),
