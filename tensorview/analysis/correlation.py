@@ -24,8 +24,8 @@ VARIANTS = ("position", "batch_sum")
 
 # Small enough to stay in a CPU's cache, large enough to keep a GPU busy.
 _BLOCK_VALUES = {"cpu": 2**18, "cuda": 2**25}
-# Positions of each sample that the shift is taken from.
-_SHIFT_POSITIONS = 64
+# About as many values of a channel, of every sample, tell where to shift it.
+_SHIFT_VALUES = 512
 # Sums of squares below this may have lost products to underflow: 2**24 of the smallest float32.
 _SMALL = 2.0**-100
 # Multiplications from which one more call costs less than what it saves.
@@ -150,9 +150,9 @@ def _moments(maps: Tensor, dtype: torch.dtype) -> Moments:
 
 def _near_mean(maps: Tensor, dtype: torch.dtype) -> Tensor:
     """Shape ``(C,)``: the mean of some values of each channel; of a constant one, its value."""
-    some = maps[:, :, :: max(1, maps.shape[2] // _SHIFT_POSITIONS)].to(dtype)
-    low, high = some.amin(2).amin(0), some.amax(2).amax(0)
-    return torch.minimum(torch.maximum(some.mean((0, 2)), low), high)
+    step = max(1, maps.shape[0] * maps.shape[2] // _SHIFT_VALUES)
+    some = maps[:, :, ::step].transpose(0, 1).to(dtype).reshape(maps.shape[1], -1)
+    return torch.minimum(torch.maximum(some.mean(1), some.amin(1)), some.amax(1))
 
 
 def _scale(maps: Tensor, shift: Tensor) -> Tensor:
