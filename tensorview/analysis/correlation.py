@@ -151,7 +151,7 @@ def _moments(maps: Tensor, dtype: torch.dtype) -> Moments:
 def _near_mean(maps: Tensor, dtype: torch.dtype) -> Tensor:
     """Shape ``(C,)``: the mean of some values of each channel; of a constant one, its value."""
     step = max(1, maps.shape[0] * maps.shape[2] // _SHIFT_VALUES)
-    some = maps[:, :, ::step].transpose(0, 1).to(dtype).reshape(maps.shape[1], -1)
+    some = maps[:, :, ::step].transpose(0, 1).to(dtype).flatten(1)
     return torch.minimum(torch.maximum(some.mean(1), some.amin(1)), some.amax(1))
 
 
