@@ -104,6 +104,8 @@ class Following(TorchFunctionMode):
             for index, calls in enumerate(self._calls):
                 self._judge_calls(index, calls)
         self._chains.clear()
+        # It holds what it received, and this: a circle that only a full collection would free.
+        del self.receive
 
     def _judge_calls(self, index: int, calls: int) -> None:
         name = self._layers[index].name

@@ -531,8 +531,9 @@ def test_the_batch_summed_correlation_is_there_on_request():
     assert found.pcc == pytest.approx(expected, abs=1e-5, nan_ok=True)
 
 
-def count_tensors():
-    gc.collect()
+def count_tensors(*, collect=True):
+    if collect:
+        gc.collect()
     return sum(issubclass(type(item), torch.Tensor) for item in gc.get_objects())
 
 
@@ -546,6 +547,33 @@ def test_nothing_keeps_the_model_s_tensors_alive():
         capturer.begin().finish()
 
     assert count_tensors() <= before
+
+
+@pytest.mark.parametrize("activations", ["probe", "batch"])
+def test_a_capture_frees_its_tensors_without_a_collection(activations):
+    """No circle of references holds them: those of old captures would pile up for minutes."""
+    model = make_net()
+    probe = images() if activations == "probe" else None
+    capturer = Capturer(model, settings=make_settings(probe=probe, activations=activations))
+
+    def capture():
+        if activations == "batch":
+            capturer.wait_for_probe(model)
+            model(images())
+        capturer.begin().finish()
+
+    capture()
+    gc.collect()
+    gc.disable()
+    try:
+        before = count_tensors(collect=False)
+        for _ in range(3):
+            capture()
+        after = count_tensors(collect=False)
+    finally:
+        gc.enable()
+
+    assert after <= before
 
 
 def test_nothing_on_the_way_waits_for_the_device():
