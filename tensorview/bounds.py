@@ -29,6 +29,10 @@ SCALAR_BYTES = 4 * _MIB
 
 MAX_CHANNELS = 512
 
+MAX_CAPTURES = 512
+"""Of which a snapshot tells: points of a path, rows of the table of scalars. Every capture's files
+repeat them, so this bounds what a capture of a long run takes."""
+
 # Histogram, its range, zero mass, index and group of one channel, in float32 and int32.
 _CHANNEL_BYTES = 4 * (32 + 2 + 1 + 2)
 
@@ -244,12 +248,12 @@ def fold_map(size: tuple[int, ...] | None) -> tuple[int, int]:
 
 def max_points(paths: int) -> int:
     """Points that each of *paths* trajectories may have."""
-    return max(2, min(1024, TRAJECTORY_BYTES // (24 * max(1, paths) + 16)))
+    return max(2, min(MAX_CAPTURES, TRAJECTORY_BYTES // (24 * max(1, paths) + 16)))
 
 
 def max_rows(columns: int) -> int:
     """Rows that a table of *columns* scalars may have."""
-    return max(2, min(1024, SCALAR_BYTES // (8 * max(1, columns))))
+    return max(2, min(MAX_CAPTURES, SCALAR_BYTES // (8 * max(1, columns))))
 
 
 def _plan_channels(
