@@ -103,7 +103,7 @@ class Memory:
         for found in result.layers:
             known = self._layers.get(found.name)
             if known is None:
-                known = _LayerMemory(found, titles=self._titles.get(found.name, ()))
+                known = _LayerMemory(titles=self._titles.get(found.name, ()))
                 self._layers[found.name] = known
             divided = segments(
                 self._path[:, 0].astype(np.int64),
@@ -179,7 +179,7 @@ class _Rows:
 class _LayerMemory:
     """One layer's path and display ranges."""
 
-    def __init__(self, found: LayerCapture, *, titles: tuple[str, ...]) -> None:
+    def __init__(self, *, titles: tuple[str, ...]) -> None:
         self._titles = titles
         self._sketches, self._chosen = _Rows(), _Rows()
         self._axes: NDArray[np.float64] | None = None
