@@ -102,11 +102,14 @@ def plan_weights(
     Args:
         layers: watched.
         itemsizes: bytes of one weight of each, as it crosses: 4 or 8.
-        focus: name of a layer that is planned as if alone; the others share what it leaves.
+        focus: name of a layer that is planned as if alone, and of which more than `MAX_CHANNELS`
+            filters and input channels may be shown; the others share what it leaves.
     """
 
     def plan(index: int, cap: int) -> WeightPlan:
-        return _plan_weight(layers[index], itemsizes[index], cap)
+        layer = layers[index]
+        most = max(layer.out, layer.in_per_group) if layer.name == focus else MAX_CHANNELS
+        return _plan_weight(layer, itemsizes[index], cap, most=most)
 
     def nbytes(index: int, found: WeightPlan) -> int:
         return _weight_bytes(layers[index], itemsizes[index], found)
@@ -151,7 +154,7 @@ def _weight_bytes(layer: WatchedLayer, item: int, plan: WeightPlan) -> int:
     return item * plan.filters * plan.in_channels * kernel + indices
 
 
-def _plan_weight(layer: WatchedLayer, item: int, cap: int) -> WeightPlan:
+def _plan_weight(layer: WatchedLayer, item: int, cap: int, *, most: int) -> WeightPlan:
     filters, in_channels = layer.out, layer.in_per_group
     norms = math.prod(layer.kernel) > 1
 
@@ -173,7 +176,7 @@ def _plan_weight(layer: WatchedLayer, item: int, cap: int) -> WeightPlan:
     reduced = "kernel norms" if norms else ""
     if norms and fits(plan := sampled(everything, norms=True, reduced=reduced)):
         return plan
-    side = largest(MAX_CHANNELS, lambda side: fits(sampled(side, norms=norms, reduced=reduced)))
+    side = largest(most, lambda side: fits(sampled(side, norms=norms, reduced=reduced)))
     plan = sampled(side, norms=norms, reduced=reduced)
     chosen = (
         f"{plan.filters} of {filters} filters, {plan.in_channels} of {in_channels} input channels"

@@ -31,7 +31,7 @@ def test_the_layer_in_focus_is_planned_as_if_alone():
     alike = plan_weights(layers, itemsizes=items)
     maps_alike = plan_activations(layers, sizes=sizes, samples=range(4))
     for index, layer in enumerate(layers):
-        (alone,) = plan_weights([layer], itemsizes=[4])
+        (alone,) = plan_weights([layer], itemsizes=[4], focus=layer.name)
         (map_alone,) = plan_activations([layer], sizes=[sizes[index]], samples=range(4))
         plans = plan_weights(layers, itemsizes=items, focus=layer.name)
         map_plans = plan_activations(layers, sizes=sizes, samples=range(4), focus=layer.name)
