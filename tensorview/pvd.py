@@ -64,27 +64,28 @@ class Collection:
         if self._written is not None and not self._changed:
             return
         body = self._read()
+        lines: list[bytes | memoryview]
         if body is None:
             found = {step: self._lines(step, entries) for step, entries in self._find().items()}
-            body, steps, last = b"".join(found.values()), len(found), max(found, default=-1)
+            lines, steps, last = [*found.values()], len(found), max(found, default=-1)
         elif min(self._changed) > self._last:
-            body += b"".join(lines for _, lines in sorted(self._changed.items()))
+            lines = [body, *(new for _, new in sorted(self._changed.items()))]
             steps, last = self._steps + sum(map(bool, self._changed.values())), max(self._changed)
         else:
             known: dict[int, bytes] = {}
-            for line in body.splitlines(keepends=True):
+            for line in bytes(body).splitlines(keepends=True):
                 step = int(line.split(b'"', 2)[1])
                 known[step] = known.get(step, b"") + line
             known |= self._changed
-            listed = {step: lines for step, lines in sorted(known.items()) if lines}
-            body, steps, last = b"".join(listed.values()), len(listed), max(listed, default=-1)
-        data = _HEAD + body + _TAIL
+            listed = {step: some for step, some in sorted(known.items()) if some}
+            lines, steps, last = [*listed.values()], len(listed), max(listed, default=-1)
+        data = b"".join((_HEAD, *lines, _TAIL))
         replace_file(self._path, data)
         self._written = len(data), zlib.crc32(data)
         self._steps, self._last = steps, last
         self._changed = {}
 
-    def _read(self) -> bytes | None:
+    def _read(self) -> memoryview | None:
         """Return the lines of the file as it was written; None where it is another one."""
         try:
             data = self._path.read_bytes()
@@ -92,7 +93,7 @@ class Collection:
             return None
         if self._written != (len(data), zlib.crc32(data)):
             return None
-        return data[len(_HEAD) : -len(_TAIL)]
+        return memoryview(data)[len(_HEAD) : -len(_TAIL)]
 
     def _lines(self, step: int, entries: Sequence[Entry]) -> bytes:
         return "".join(
