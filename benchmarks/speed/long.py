@@ -115,7 +115,7 @@ def anonymous_mebibytes(pid: int) -> float:
 
 def measure(*, quick: bool) -> Iterator[Row]:
     """Compare the last hundred captures of a long run with the second hundred of a new one."""
-    captures = 500 if quick else 10_000
+    captures = 300 if quick else 10_000
     settled = min(SETTLED, captures // 2)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as watched:
