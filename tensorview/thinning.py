@@ -38,7 +38,7 @@ def superfluous(captures: Sequence[int], *, keep: int) -> list[int]:
         age = captures[-1] - capture
         # Numbers share a quotient at ages from keep (2^j - 1) to keep (2^(j+1) - 1).
         level = (age // keep + 1).bit_length() - 1
-        if before >> level == capture >> level and before >= 0:
+        if before >> level == capture >> level:
             going.append(capture)
         before = capture
     return going
