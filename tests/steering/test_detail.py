@@ -16,6 +16,7 @@ from tensorview.bounds import WEIGHT_BYTES, plan_weights
 from tensorview.run import Run
 from tensorview.worker.datasets import blocks, read_frame
 from tests.capture.test_bounds import vgg16
+from tests.doubles import wait_until
 from tests.steering.test_ctl import ctl
 
 
@@ -149,6 +150,7 @@ def test_from_the_command_line_too(tmp_path):
         try:
             assert process.stdout.readline() == "ready\n"
             said = [ctl(run, "focus", "1"), ctl(run, "focus")]
+            wait_until(lambda: len(Run.open(run).steps()) > 2, seconds=30, what="three captures")
         finally:
             process.terminate()
     steps = Run.open(run).steps()
