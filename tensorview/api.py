@@ -46,6 +46,8 @@ def watch(  # a keyword each, all optional
     name: str | None = None,
     allow: Collection[str] = ALLOWED_BY_DEFAULT,
     evaluate: Callable[[nn.Module], float] | None = None,
+    budget: float | None = None,
+    keep: int | None = None,
     prune: PrunePolicy | None = None,
     on_flag: Callable[[Flag], object] | None = None,
     strict: bool = False,
@@ -90,6 +92,12 @@ def watch(  # a keyword each, all optional
         evaluate: ``model -> float``, lower is better, for example the loss on 1,000 training
             images: what pruning measures. It is called in evaluation mode and without gradients,
             and kept until the watcher is closed, with all that it refers to.
+        budget: share of the wall time that all this may take, for example 0.02: *every* is
+            multiplied by the least power of two that keeps it, anew at each capture. First, last
+            and requested captures stay. Default: no limit.
+        keep: thin the captures on disk: the newest *keep* are there, half of twice as many before
+            them, a quarter of four times as many before those, and so on; the first and the last
+            always. ``scalars.csv`` has all. Default: every capture stays.
         prune: removes filters while it trains, see `PrunePolicy`; needs *evaluate*.
         on_flag: called with each new `Flag` of the training's health, once, in the training's
             thread, at the end of the step whose capture raised it. It may close the watcher.
@@ -130,6 +138,8 @@ def watch(  # a keyword each, all optional
         name=type(eager).__name__ if name is None else name,
         allow=allow,
         evaluate=evaluate,
+        budget=budget,
+        keep=keep,
         prune=prune,
         on_flag=on_flag,
         strict=strict,

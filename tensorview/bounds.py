@@ -33,6 +33,10 @@ MAX_VALUES = 8192
 """Values of a channel that its distribution and its correlations are taken over. More tell little
 more: of so many the share in a bin is known to half a percent, an r of 0.9 to 0.002."""
 
+MAX_CAPTURES = 512
+"""Of which a snapshot tells: points of a path, rows of the table of scalars. Every capture's files
+repeat them, so this bounds what a capture of a long run takes."""
+
 # Histogram, its range, zero mass, index and group of one channel, in float32 and int32.
 _CHANNEL_BYTES = 4 * (32 + 2 + 1 + 2)
 
@@ -104,11 +108,14 @@ def plan_weights(
     Args:
         layers: watched.
         itemsizes: bytes of one weight of each, as it crosses: 4 or 8.
-        focus: name of a layer that is planned as if alone; the others share what it leaves.
+        focus: name of a layer that is planned as if alone, and of which more than `MAX_CHANNELS`
+            filters and input channels may be shown; the others share what it leaves.
     """
 
     def plan(index: int, cap: int) -> WeightPlan:
-        return _plan_weight(layers[index], itemsizes[index], cap)
+        layer = layers[index]
+        most = max(layer.out, layer.in_per_group) if layer.name == focus else MAX_CHANNELS
+        return _plan_weight(layer, itemsizes[index], cap, most=most)
 
     def nbytes(index: int, found: WeightPlan) -> int:
         return _weight_bytes(layers[index], itemsizes[index], found)
@@ -153,7 +160,7 @@ def _weight_bytes(layer: WatchedLayer, item: int, plan: WeightPlan) -> int:
     return item * plan.filters * plan.in_channels * kernel + indices
 
 
-def _plan_weight(layer: WatchedLayer, item: int, cap: int) -> WeightPlan:
+def _plan_weight(layer: WatchedLayer, item: int, cap: int, *, most: int) -> WeightPlan:
     filters, in_channels = layer.out, layer.in_per_group
     norms = math.prod(layer.kernel) > 1
 
@@ -175,7 +182,7 @@ def _plan_weight(layer: WatchedLayer, item: int, cap: int) -> WeightPlan:
     reduced = "kernel norms" if norms else ""
     if norms and fits(plan := sampled(everything, norms=True, reduced=reduced)):
         return plan
-    side = largest(MAX_CHANNELS, lambda side: fits(sampled(side, norms=norms, reduced=reduced)))
+    side = largest(most, lambda side: fits(sampled(side, norms=norms, reduced=reduced)))
     plan = sampled(side, norms=norms, reduced=reduced)
     chosen = (
         f"{plan.filters} of {filters} filters, {plan.in_channels} of {in_channels} input channels"
@@ -271,12 +278,12 @@ def fold_map(size: tuple[int, ...] | None) -> tuple[int, int]:
 
 def max_points(paths: int) -> int:
     """Points that each of *paths* trajectories may have."""
-    return max(2, min(1024, TRAJECTORY_BYTES // (24 * max(1, paths) + 16)))
+    return max(2, min(MAX_CAPTURES, TRAJECTORY_BYTES // (24 * max(1, paths) + 16)))
 
 
 def max_rows(columns: int) -> int:
     """Rows that a table of *columns* scalars may have."""
-    return max(2, min(1024, SCALAR_BYTES // (8 * max(1, columns))))
+    return max(2, min(MAX_CAPTURES, SCALAR_BYTES // (8 * max(1, columns))))
 
 
 def _plan_channels(

@@ -29,6 +29,10 @@ class RunError(TensorviewError):
     """A run directory cannot be written, read or trusted."""
 
 
+class RemovedStepError(RunError):
+    """A step was removed while the run was read, to save room."""
+
+
 class UnwritableRunError(RunError):
     """A run directory cannot be written where it should be: no permission, no space."""
 

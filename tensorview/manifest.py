@@ -1,8 +1,9 @@
 """The index of a run directory: which files it holds, what is in them, and whether they are whole.
 
-One JSON line a committed file, appended and never changed. A line counts only if everything in it
-has the right type and its ``file`` is exactly the name that its view, layer and step give, so a
-manifest can point nowhere but at the run's own files.
+One JSON line a committed file, and one for every capture whose files were removed later; appended
+and never changed. A line counts only if everything in it has the right type and its ``file`` is
+exactly the name that its view, layer and step give, so a manifest can point nowhere but at the
+run's own files.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ _VIEW = re.compile(r"[a-z][a-z_]{0,63}")
 _SUFFIX = re.compile(r"\.[a-z]{3}\Z")
 _LIMIT = 2**63
 _KEYS = {"step", "capture", "view", "layer", "file", "bytes", "crc32"}
+_REMOVAL_KEYS = {"step", "capture", "removed"}
 
 
 class Entry(NamedTuple):
@@ -49,6 +51,13 @@ class Entry(NamedTuple):
     file: str
     size: int
     crc32: int
+
+
+class Removal(NamedTuple):
+    """What *capture* wrote of *step* is there no more, to save room; see `tensorview.thinning`."""
+
+    step: int
+    capture: int
 
 
 def layer_part(layer: str) -> str:
@@ -75,14 +84,17 @@ def file_name(view: str, *, step: int, layer: str | None, suffix: str) -> str:
     return f"{folder}/{step:08d}{suffix}"
 
 
-def to_line(entry: Entry) -> bytes:
+def to_line(entry: Entry | Removal) -> bytes:
     """Return the manifest's line for *entry*, with its newline."""
     fields = entry._asdict()
-    fields["bytes"] = fields.pop("size")
+    if isinstance(entry, Removal):
+        fields["removed"] = True
+    else:
+        fields["bytes"] = fields.pop("size")
     return json.dumps(fields, separators=(",", ":")).encode() + b"\n"
 
 
-def from_line(line: bytes) -> Entry:
+def from_line(line: bytes) -> Entry | Removal:
     """Read one line of the manifest.
 
     Raises:
@@ -94,11 +106,15 @@ def from_line(line: bytes) -> Entry:
         found: Any = json.loads(line)
     except RecursionError:
         raise ValueError("nested too deeply") from None
-    if not isinstance(found, dict) or set(found) != _KEYS:
+    if not isinstance(found, dict) or set(found) not in (_KEYS, _REMOVAL_KEYS):
         raise ValueError("not the expected fields")
-    numbers = [found[key] for key in ("step", "capture", "bytes", "crc32")]
+    numbers = [found[key] for key in ("step", "capture", "bytes", "crc32") if key in found]
     if not all(type(n) is int and 0 <= n < _LIMIT for n in numbers):
         raise ValueError("numbers out of range")
+    if "removed" in found:
+        if found["removed"] is not True:
+            raise ValueError("not a removal")
+        return Removal(found["step"], found["capture"])
     view, layer, file = found["view"], found["layer"], found["file"]
     if not isinstance(view, str) or not _VIEW.fullmatch(view) or not isinstance(file, str):
         raise ValueError("not a view's file")
@@ -115,7 +131,7 @@ def from_line(line: bytes) -> Entry:
     )
 
 
-def read_entries(stream: BinaryIO) -> tuple[list[Entry], int, int]:
+def read_entries(stream: BinaryIO) -> tuple[list[Entry | Removal], int, int]:
     """Read what is intact of a manifest.
 
     A line that is damaged is left out; those after it still count, since each stands for itself,
@@ -125,7 +141,7 @@ def read_entries(stream: BinaryIO) -> tuple[list[Entry], int, int]:
         The entries in order; the offset behind the last intact line, where a writer may go on; and
         the number of lines left out.
     """
-    entries: list[Entry] = []
+    entries: list[Entry | Removal] = []
     offset = intact = damaged = 0
     while damaged < MAX_DAMAGED_LINES and (line := stream.readline(MAX_LINE_BYTES)):
         offset += len(line)
@@ -138,16 +154,22 @@ def read_entries(stream: BinaryIO) -> tuple[list[Entry], int, int]:
     return entries, intact, damaged
 
 
-def latest(entries: list[Entry]) -> dict[int, dict[str, Entry]]:
+def latest(entries: list[Entry | Removal]) -> dict[int, dict[str, Entry]]:
     """Return, by step in order of time, the files of the last capture that wrote the step.
 
     A run that is continued from a checkpoint writes steps again; the later capture replaces the
-    whole step, also where it has fewer views or layers.
+    whole step, also where it has fewer views or layers. A step whose last capture was removed is
+    not there.
     """
     steps: dict[int, dict[str, Entry]] = {}
     for entry in entries:
         files = steps.setdefault(entry.step, {})
-        if files and next(iter(files.values())).capture != entry.capture:
+        other = files and next(iter(files.values())).capture != entry.capture
+        if isinstance(entry, Removal):
+            if not other:
+                del steps[entry.step]
+            continue
+        if other:
             files.clear()
         files[entry.file] = entry
     return dict(sorted(steps.items()))

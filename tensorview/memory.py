@@ -103,7 +103,7 @@ class Memory:
         for found in result.layers:
             known = self._layers.get(found.name)
             if known is None:
-                known = _LayerMemory(found, titles=self._titles.get(found.name, ()))
+                known = _LayerMemory(titles=self._titles.get(found.name, ()))
                 self._layers[found.name] = known
             divided = segments(
                 self._path[:, 0].astype(np.int64),
@@ -146,13 +146,42 @@ class Memory:
         return self._table.take_back()
 
 
+class _Rows:
+    """Numbers of one shape a capture, thinned in place."""
+
+    def __init__(self) -> None:
+        self._room: NDArray[np.float64] | None = None
+        self._count = 0
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Shape ``(T, ...)``, one row a capture; changes with the next one."""
+        assert self._room is not None  # not before the first capture
+        return self._room[: self._count]
+
+    def add(self, row: NDArray[np.float64], *, kept: NDArray[np.int64]) -> None:
+        """Append *row*, and then keep the rows *kept* alone."""
+        if self._room is None:
+            self._room = np.empty((16, *row.shape))
+        elif self._count == len(self._room):
+            self._room = np.concatenate([self._room, np.empty_like(self._room)])
+        self._room[self._count] = row
+        # Most often the last row alone gives way to the new one.
+        moved = np.flatnonzero(kept != np.arange(len(kept)))
+        self._room[moved] = self._room[kept[moved]]
+        self._count = len(kept)
+
+    def take_back(self) -> None:
+        """Forget the last row."""
+        self._count -= 1
+
+
 class _LayerMemory:
     """One layer's path and display ranges."""
 
-    def __init__(self, found: LayerCapture, *, titles: tuple[str, ...]) -> None:
+    def __init__(self, *, titles: tuple[str, ...]) -> None:
         self._titles = titles
-        self._sketches = np.empty((0, len(found.sketch)))
-        self._chosen = np.empty((0, *found.chosen.shape))
+        self._sketches, self._chosen = _Rows(), _Rows()
         self._axes: NDArray[np.float64] | None = None
         self._extents: dict[str, NDArray[np.float64]] = {}
         self._weight_range: float | None = None
@@ -160,7 +189,8 @@ class _LayerMemory:
 
     def take_back(self) -> None:
         """Forget the last point."""
-        self._sketches, self._chosen = self._sketches[:-1], self._chosen[:-1]
+        self._sketches.take_back()
+        self._chosen.take_back()
 
     def remember(
         self,
@@ -170,8 +200,8 @@ class _LayerMemory:
         divided: _Divided,
         settings: Settings,
     ) -> Layer:
-        self._sketches = np.concatenate([self._sketches, found.sketch[None]])[kept]
-        self._chosen = np.concatenate([self._chosen, found.chosen[None]])[kept]
+        self._sketches.add(found.sketch, kept=kept)
+        self._chosen.add(found.chosen, kept=kept)
         shown = "trajectory" in settings.views
         return Layer(
             name=found.name,
@@ -198,10 +228,10 @@ class _LayerMemory:
         return dataclasses.replace(activations, groups=groups, map_range=self._map_range)
 
     def _trajectories(self, divided: _Divided) -> tuple[Trajectory, ...]:
-        points, self._axes, shares = project(self._sketches, previous_axes=self._axes)
+        points, self._axes, shares = project(self._sketches.values, previous_axes=self._axes)
         paths = [self._path("PCA", points, shares, divided)]
         for index, title in enumerate(self._titles):
-            weights = self._chosen[:, index].copy()
+            weights = self._chosen.values[:, index].copy()
             weights[~np.isfinite(weights).all(axis=1)] = np.nan
             paths.append(self._path(title, weights, np.full(3, np.nan), divided))
         return tuple(paths)
@@ -231,24 +261,40 @@ class _Table:
 
     def __init__(self) -> None:
         self._captures = np.empty(0, np.int64)
-        self._columns: dict[str, NDArray[np.float64]] = {"step": np.empty(0)}
+        self._names: dict[str, int] = {}
+        self._values = np.empty((0, 0))  # columns, rows and room for more of both
+        self._place("step")
 
     def add(self, capture: int, row: Mapping[str, float]) -> None:
         for name in row:
-            if name not in self._columns:
-                self._columns[name] = np.full(len(self._captures), np.nan)
-        self._captures = np.append(self._captures, capture)
-        kept = thin(self._captures, limit=max_rows(len(self._columns)))
-        self._captures = self._captures[kept]
-        for name, values in self._columns.items():
-            self._columns[name] = np.append(values, row.get(name, np.nan))[kept]
+            self._place(name)
+        rows = len(self._captures)
+        if rows == self._values.shape[1]:
+            room = np.full((len(self._values), max(16, rows)), np.nan)
+            self._values = np.concatenate([self._values, room], axis=1)
+        self._values[:, rows] = np.nan
+        self._values[[self._names[name] for name in row], rows] = list(row.values())
+        captures = np.append(self._captures, capture)
+        kept = thin(captures, limit=max_rows(len(self._names)))
+        # Most often the last row alone gives way to the new one.
+        moved = np.flatnonzero(kept != np.arange(len(kept)))
+        self._values[:, moved] = self._values[:, kept[moved]]
+        self._captures = captures[kept]
+
+    def _place(self, name: str) -> None:
+        if name in self._names:
+            return
+        self._names[name] = len(self._names)
+        if len(self._names) > len(self._values):
+            room = np.full((max(16, len(self._values)), self._values.shape[1]), np.nan)
+            self._values = np.concatenate([self._values, room])
 
     def take_back(self) -> dict[str, float]:
         """Forget the last row, and return what was in it."""
-        row = {name: float(values[-1]) for name, values in self._columns.items()}
+        last = len(self._captures) - 1
         self._captures = self._captures[:-1]
-        self._columns = {name: values[:-1] for name, values in self._columns.items()}
-        return row
+        return {name: float(self._values[index, last]) for name, index in self._names.items()}
 
     def columns(self) -> dict[str, NDArray[np.float64]]:
-        return {name: values.copy() for name, values in self._columns.items()}
+        rows = len(self._captures)
+        return {name: self._values[index, :rows].copy() for name, index in self._names.items()}

@@ -74,6 +74,7 @@ class Outputs:
 
     Args:
         run_path: where files and logs go; None for neither.
+        keep: thins old captures on disk, see `tensorview.thinning`; None keeps all.
         run_id: `tensorview.run.Run.id` of it.
         formats: of the file sink; empty for none.
         live: where a viewer is expected; None for no live sink.
@@ -94,6 +95,7 @@ class Outputs:
         live: LiveTarget | None,
         pipeline: Path | None,
         paraview: ParaView | None,
+        keep: int | None = None,
         run_id: str = "",
     ) -> None:
         self.workers: dict[str, WorkerHandle] = {}
@@ -103,7 +105,7 @@ class Outputs:
         self._script = pipeline or catalyst_script("live.py")
         self._look_at = 0.0
         if run_path is not None and formats:
-            self._start("files", _files_command(run_path, formats))
+            self._start("files", _files_command(run_path, formats, keep))
         if live and paraview:
             self._start("live", self._live_command(live, paraview.pvpython))
 
@@ -188,10 +190,10 @@ class Outputs:
         )
 
 
-def _files_command(run_path: Path, formats: tuple[str, ...]) -> WorkerCommand:
+def _files_command(run_path: Path, formats: tuple[str, ...], keep: int | None) -> WorkerCommand:
     return WorkerCommand(
         python=(sys.executable,),
-        options={"sink": "files", "run_dir": str(run_path), "formats": formats},
+        options={"sink": "files", "run_dir": str(run_path), "formats": formats, "keep": keep},
         environment={},
         log_path=run_path / "worker-files.log",
         foreign_python=False,

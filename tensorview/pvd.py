@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import TYPE_CHECKING
 
 from tensorview.whole_files import replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from tensorview.manifest import Entry
@@ -16,43 +17,41 @@ LAG = 1000
 """A collection of n steps is written once n / `LAG` changed: its share of a capture stays small
 however long the run is, and a killed writer leaves at most a thousandth of the steps unlisted."""
 
-_HEAD = '<?xml version="1.0"?>\n<VTKFile type="Collection" version="0.1">\n<Collection>\n'
-_TAIL = "</Collection>\n</VTKFile>\n"
+_HEAD = b'<?xml version="1.0"?>\n<VTKFile type="Collection" version="0.1">\n<Collection>\n'
+_TAIL = b"</Collection>\n</VTKFile>\n"
 
 
 class Collection:
-    """One ``.pvd``, replaced as a whole at each writing."""
+    """One ``.pvd``, replaced as a whole at each writing.
 
-    def __init__(self, path: Path) -> None:
+    What is listed already is kept in the file alone, so that a long run takes no memory for it.
+
+    Args:
+        path: of the file.
+        find: gives, by step in order of time, what is to be listed; asked at the first writing, and
+            where the file is not as it was written.
+    """
+
+    def __init__(self, path: Path, *, find: Callable[[], Mapping[int, Sequence[Entry]]]) -> None:
         self._path = path
-        self._lines: dict[int, str] = {}
+        self._find = find
+        self._written: tuple[int, int] | None = None  # size and CRC
+        self._changed: dict[int, bytes] = {}
         self._parts: dict[str | None, int] = {}
+        self._steps = 0
         self._last = -1
-        self._sorted = True
-        self._changed = 0
 
     def set(self, step: int, entries: Sequence[Entry]) -> None:
         """List *entries* as what is shown at *step*, none for a step that is not in the view.
 
         A layer keeps its part number from step to step.
         """
-        lines = "".join(
-            f'<DataSet timestep="{step}" part="{self._part(entry.layer)}" file="{entry.file}"/>\n'
-            for entry in entries
-        )
-        if self._lines.get(step, "") == lines:
-            return
-        self._changed += 1
-        if not lines:
-            del self._lines[step]
-            return
-        self._sorted = self._sorted and step >= self._last
-        self._last = max(self._last, step)
-        self._lines[step] = lines
+        if entries or step <= self._last or step in self._changed:
+            self._changed[step] = self._lines(step, entries)
 
     def flush_if_due(self) -> None:
         """Write the file if enough has changed; what cannot be written stays due."""
-        if self._changed * LAG >= len(self._lines):
+        if len(self._changed) * LAG >= self._steps:
             self.flush()
 
     def flush(self) -> None:
@@ -60,14 +59,47 @@ class Collection:
 
         Raises:
             OSError: it is as it was.
+            RunError: what is to be listed cannot be found.
         """
-        if not self._changed:
+        if self._written is not None and not self._changed:
             return
-        if not self._sorted:
-            self._lines = dict(sorted(self._lines.items()))
-            self._sorted = True
-        replace_file(self._path, "".join((_HEAD, *self._lines.values(), _TAIL)).encode())
-        self._changed = 0
+        body = self._read()
+        lines: list[bytes | memoryview]
+        if body is None:
+            found = {step: self._lines(step, entries) for step, entries in self._find().items()}
+            lines, steps, last = [*found.values()], len(found), max(found, default=-1)
+        elif min(self._changed) > self._last:
+            lines = [body, *(new for _, new in sorted(self._changed.items()))]
+            steps, last = self._steps + sum(map(bool, self._changed.values())), max(self._changed)
+        else:
+            known: dict[int, bytes] = {}
+            for line in bytes(body).splitlines(keepends=True):
+                step = int(line.split(b'"', 2)[1])
+                known[step] = known.get(step, b"") + line
+            known |= self._changed
+            listed = {step: some for step, some in sorted(known.items()) if some}
+            lines, steps, last = [*listed.values()], len(listed), max(listed, default=-1)
+        data = b"".join((_HEAD, *lines, _TAIL))
+        replace_file(self._path, data)
+        self._written = len(data), zlib.crc32(data)
+        self._steps, self._last = steps, last
+        self._changed = {}
+
+    def _read(self) -> memoryview | None:
+        """Return the lines of the file as it was written; None where it is another one."""
+        try:
+            data = self._path.read_bytes()
+        except OSError:
+            return None
+        if self._written != (len(data), zlib.crc32(data)):
+            return None
+        return memoryview(data)[len(_HEAD) : -len(_TAIL)]
+
+    def _lines(self, step: int, entries: Sequence[Entry]) -> bytes:
+        return "".join(
+            f'<DataSet timestep="{step}" part="{self._part(entry.layer)}" file="{entry.file}"/>\n'
+            for entry in entries
+        ).encode()
 
     def _part(self, layer: str | None) -> int:
         return self._parts.setdefault(layer, len(self._parts))

@@ -15,8 +15,8 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from tensorview.errors import RunError, UnwritableRunError
-from tensorview.manifest import MANIFEST, Entry, latest, layer_part, read_entries
+from tensorview.errors import RemovedStepError, RunError, UnwritableRunError
+from tensorview.manifest import MANIFEST, Entry, Removal, latest, layer_part, read_entries
 from tensorview.whole_files import create_file, open_inside
 
 RUN_FILE = "run.json"
@@ -130,7 +130,9 @@ class Run:
         files = latest(entries)
         former: dict[str, set[tuple[int, int]]] = {}
         for entry in entries:
-            if files[entry.step].get(entry.file) is not entry:
+            if isinstance(entry, Removal):
+                continue
+            if files.get(entry.step, {}).get(entry.file) is not entry:
                 former.setdefault(entry.file, set()).add((entry.size, entry.crc32))
         return cls(
             path=path,
@@ -141,6 +143,11 @@ class Run:
             damaged_lines=damaged,
             _former=former,
         )
+
+    @property
+    def replaced_files(self) -> set[str]:
+        """Paths in the run of files that were committed once and belong to it no more."""
+        return set(self._former) - {file for files in self.files.values() for file in files}
 
     def steps(self, view: str | None = None) -> tuple[int, ...]:
         """Return the steps at which *view* was written, or any view, in order of time."""
@@ -178,6 +185,7 @@ class Run:
         manifest states of it is whole.
 
         Raises:
+            RemovedStepError: the training has removed it since this was opened.
             RunError: it is missing, cut short, changed, or not a plain file inside the run.
         """
         whole = {(entry.size, entry.crc32), *self._former.get(entry.file, ())}
@@ -186,6 +194,13 @@ class Run:
         try:
             with open_inside(self.path, entry.file, limit=max(sizes)) as stream:
                 data = stream.read()
+        except FileNotFoundError as error:
+            if entry.step not in Run.open(self.path).files:
+                raise RemovedStepError(
+                    f"{problem}: the training has removed step {entry.step} since, as keep= of "
+                    f"watch() asks. Open the run anew."
+                ) from None
+            raise RunError(f"{problem}: {error.strerror}.") from None
         except OSError as error:
             raise RunError(f"{problem}: {error.strerror}.") from None
         if len(data) not in sizes:

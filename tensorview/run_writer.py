@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 import zlib
+from collections import deque
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tensorview.errors import RunError
-from tensorview.manifest import MANIFEST, Entry, file_name, read_entries, to_line
+from tensorview.manifest import MANIFEST, Entry, Removal, file_name, read_entries, to_line
 from tensorview.pvd import Collection
 from tensorview.run import Run
+from tensorview.thinning import CommittedCapture, Thinner
 from tensorview.whole_files import temporary_path
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+LINGER_SECONDS = 10.0
+"""Clients look for new lists once a second."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -40,19 +47,30 @@ class RunWriter:
     """Commits captures to a run directory, one writer at a time.
 
     Opening sweeps what a killed writer left half done: temporary files, a cut last line of the
-    manifest, ``.pvd`` files that lag behind.
+    manifest, ``.pvd`` files that lag behind, files of captures that were removed.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, keep: int | None = None) -> None:
         """Open a run that `Run.create` made.
+
+        Args:
+            path: its directory.
+            keep: captures that are `tensorview.thinning.superfluous` are removed; None keeps all.
 
         Raises:
             RunError: there is no run, or it cannot be written.
         """
         run = Run.open(path)
         self.path: Path = run.path
-        self._steps: dict[int, dict[str, Entry]] = run.files
-        self._collections: dict[str, Collection] = {}
+        # Of a long run the files of its last step alone, unless earlier steps are written again.
+        self._last = max(run.files, default=-1)
+        self._files: dict[int, set[str]] = {self._last: set(run.files.get(self._last, ()))}
+        self._lists: dict[str, Collection] = {}
+        self._thinner: Thinner | None = None
+        if keep is not None:
+            there = [_committed(step, files.values()) for step, files in run.files.items()]
+            self._thinner = Thinner(there, keep=keep)
+        self._leaving: deque[tuple[float, Path]] = deque()
         with contextlib.ExitStack() as opened:
             try:
                 self._manifest = opened.enter_context(
@@ -61,10 +79,13 @@ class RunWriter:
                 _cut_tail(self._manifest.fileno())
                 for temporary in self.path.rglob(".*.tmp"):
                     temporary.unlink()
-                for step, files in self._steps.items():
-                    self._list(step, list(files.values()))
-                for collection in self._collections.values():
-                    collection.flush()
+                for name in run.replaced_files:
+                    (self.path / name).unlink(missing_ok=True)
+                for files in run.files.values():
+                    for view in _shown(files.values()):
+                        self._list_of(view)
+                for listed in self._lists.values():
+                    listed.flush()
             except OSError as error:
                 raise RunError(f"Cannot write run '{path}': {error.strerror}.") from None
             opened.pop_all()
@@ -76,6 +97,7 @@ class RunWriter:
 
         Raises:
             OSError: nothing of this capture was kept, and everything earlier is as it was.
+            RunError: likewise, since the manifest is not what it was.
         """
         entries = [
             Entry(
@@ -89,40 +111,78 @@ class RunWriter:
             )
             for file in files
         ]
-        known = self._steps.get(step, {})
+        known = self._known_files(step)
         paths = {entry.file: self.path / entry.file for entry in entries}
         with contextlib.ExitStack() as temporaries, contextlib.ExitStack() as placed:
             for file, path in zip(files, paths.values(), strict=True):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 temporaries.callback(temporary_path(path).unlink, missing_ok=True)
                 temporary_path(path).write_bytes(file.data)
-            for name in paths.keys() - known.keys():
+            for name in paths.keys() - known:
                 placed.callback(paths[name].unlink, missing_ok=True)
                 temporary_path(paths[name]).replace(paths[name])
             self._state(entries)
             placed.pop_all()
             # Stated before they are replaced: so old and new content are both known as whole.
-            for name in paths.keys() & known.keys():
+            for name in paths.keys() & known:
                 temporary_path(paths[name]).replace(paths[name])
-        self._steps[step] = {entry.file: entry for entry in entries}
+        if step > self._last:
+            self._last = step
+            self._files.clear()
+        self._files[step] = set(paths)
         self._list(step, entries)
-        with contextlib.suppress(OSError):  # The capture is safe; what is due is tried again.
-            for name in known.keys() - paths.keys():
+        if self._thinner is not None and entries:
+            self._thinner.add(_committed(step, entries))
+        # The capture is safe; what is due is tried again.
+        with contextlib.suppress(OSError, RunError):
+            for name in known - paths.keys():
                 (self.path / name).unlink(missing_ok=True)
-            for collection in self._collections.values():
-                collection.flush_if_due()
+            self._thin(at_end=False)
+            for listed in self._lists.values():
+                listed.flush_if_due()
 
     def close(self) -> None:
-        """Bring every ``.pvd`` up to date.
+        """Thin for the last time, and bring every ``.pvd`` up to date.
 
         Raises:
             OSError: that was not possible; the captures themselves are safe.
+            RunError: likewise, since the manifest is not what it was.
         """
-        self._manifest.close()
-        for collection in self._collections.values():
-            collection.flush()
+        try:
+            if not self._manifest.closed:
+                self._thin(at_end=True)
+        finally:
+            self._manifest.close()
+            for listed in self._lists.values():
+                listed.flush()
 
-    def _state(self, entries: list[Entry]) -> None:
+    def _known_files(self, step: int) -> set[str]:
+        """Return what was committed at *step*, to be replaced."""
+        if step < self._last and len(self._files) == 1:
+            found = Run.open(self.path).files
+            self._files = {step: set(files) for step, files in found.items()}
+        return self._files.get(step, set())
+
+    def _thin(self, *, at_end: bool) -> None:
+        """Remove captures that are superfluous: from the manifest, then from lists, then files.
+
+        Files outlive their step by `LINGER_SECONDS`, as long as a client may go by an older list.
+        """
+        going = self._thinner.going(at_end=at_end) if self._thinner is not None else []
+        if self._thinner is not None and going:
+            self._state([Removal(capture.step, capture.number) for capture in going])
+            after = time.monotonic() + LINGER_SECONDS
+            for capture in going:
+                self._thinner.forget(capture)
+                self._files.pop(capture.step, None)
+                self._list(capture.step, [])
+                self._leaving.extend((after, self.path / name) for name in capture.files)
+            for listed in self._lists.values():
+                listed.flush()
+        while self._leaving and (at_end or self._leaving[0][0] <= time.monotonic()):
+            self._leaving.popleft()[1].unlink(missing_ok=True)
+
+    def _state(self, entries: Sequence[Entry | Removal]) -> None:
         """Append *entries* to the manifest and wait until they are on disk, or leave it as is."""
         descriptor = self._manifest.fileno()
         end = os.fstat(descriptor).st_size
@@ -137,14 +197,39 @@ class RunWriter:
 
     def _list(self, step: int, entries: list[Entry]) -> None:
         """Tell each view's collection which of its files show *step*."""
-        shown: dict[str, list[Entry]] = {}
-        for entry in entries:
-            if not entry.file.endswith(".csv"):
-                shown.setdefault(entry.view, []).append(entry)
-        for view in shown.keys() - self._collections.keys():
-            self._collections[view] = Collection(self.path / f"{view}.pvd")
-        for view, collection in self._collections.items():
-            collection.set(step, shown.get(view, []))
+        shown = _shown(entries)
+        for view in shown:
+            self._list_of(view)
+        for view, listed in self._lists.items():
+            listed.set(step, shown.get(view, []))
+
+    def _list_of(self, view: str) -> Collection:
+        if view not in self._lists:
+            find = partial(self._find, view)
+            self._lists[view] = Collection(self.path / f"{view}.pvd", find=find)
+        return self._lists[view]
+
+    def _find(self, view: str) -> dict[int, list[Entry]]:
+        """Return what the manifest says of *view*, by step."""
+        found = {
+            step: _shown(files.values()).get(view, [])
+            for step, files in Run.open(self.path).files.items()
+        }
+        return {step: entries for step, entries in found.items() if entries}
+
+
+def _shown(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+    """Return by view those of *entries* that ParaView can show."""
+    shown: dict[str, list[Entry]] = {}
+    for entry in entries:
+        if not entry.file.endswith(".csv"):
+            shown.setdefault(entry.view, []).append(entry)
+    return shown
+
+
+def _committed(step: int, entries: Iterable[Entry]) -> CommittedCapture:
+    files = list(entries)
+    return CommittedCapture(files[0].capture, step, tuple(entry.file for entry in files))
 
 
 def _cut_tail(descriptor: int) -> None:

@@ -6,6 +6,7 @@ import operator
 import re
 import sys
 from dataclasses import dataclass, replace
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +63,8 @@ class Settings:
     name: str
     allow: tuple[str, ...]
     evaluate: Callable[[Any], float] | None
+    budget: float | None
+    keep: int | None
     prune: PrunePolicy | None
     on_flag: Callable[[Flag], object] | None
     strict: bool
@@ -93,6 +96,8 @@ def check_settings(  # one argument a keyword of watch
     name: str,
     allow: Collection[str],
     evaluate: Any,
+    budget: Any,
+    keep: Any,
     prune: Any,
     on_flag: Any,
     strict: bool,
@@ -146,6 +151,8 @@ def check_settings(  # one argument a keyword of watch
         name=name,
         allow=_allowed(allow),
         evaluate=_function("evaluate", evaluate, "of the model that returns a number"),
+        budget=_share(budget),
+        keep=_count(keep),
         prune=_policy(prune, evaluate),
         on_flag=_function("on_flag", on_flag, "of a flag"),
         strict=bool(strict),
@@ -278,6 +285,30 @@ def _function(keyword: str, value: Any, kind: str) -> Any:
     if value is not None and not callable(value):
         raise ConfigurationError(f"{keyword}={value!r} cannot be used: expected a function {kind}.")
     return value
+
+
+def _share(budget: Any) -> float | None:
+    if budget is None:
+        return None
+    is_number = isinstance(budget, Real) and not isinstance(budget, bool)
+    if not (is_number and 0.0 < float(budget) < 1.0):  # also for NaN
+        raise ConfigurationError(
+            f"budget={budget!r} cannot be used: expected a share of the wall time, above 0 and "
+            f"below 1, for example 0.02."
+        )
+    return float(budget)
+
+
+def _count(keep: Any) -> int | None:
+    if keep is None:
+        return None
+    count = _whole(keep)
+    if count is None or count < 1:
+        raise ConfigurationError(
+            f"keep={keep!r} cannot be used: expected how many of the newest captures are all kept, "
+            f"1 or more, or None for all of the run."
+        )
+    return count
 
 
 def _policy(prune: Any, evaluate: Any) -> PrunePolicy | None:

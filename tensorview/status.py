@@ -29,6 +29,9 @@ class Status:
         step: optimizer steps counted.
         state: ``"running"``, ``"paused"`` by a command, or ``"closed"``.
         every: steps between captures, as it is now.
+        asked_every: steps between captures that were asked for; *every* is a power of two times as
+            many, to keep *budget*.
+        budget: share of the wall time that we may take, None for no limit.
         focus: name of the layer that is shown alone, "" for all.
         should_stop: whether a command asked for the end of the training.
         captures: snapshots taken.
@@ -46,6 +49,8 @@ class Status:
     step: int
     state: str
     every: int
+    asked_every: int
+    budget: float | None
     focus: str
     should_stop: bool
     captures: int
@@ -62,6 +67,8 @@ class Status:
     def __str__(self) -> str:
         """Lay it out for a person, a line each."""
         steering = f"{self.state}, every {self.every} steps"
+        if self.every > self.asked_every:
+            steering += f" instead of {self.asked_every} to keep budget={self.budget:g}"
         if self.focus:
             steering += f", focus on {self.focus}"
         if self.should_stop:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from tensorview import capture
+from tensorview.budget import Budget
 from tensorview.capture.stand_in import stand_in_for
 from tensorview.capture.uncompiled import uncompiled
 from tensorview.captures import Captures
@@ -64,6 +65,7 @@ class Watcher:
         self._memory = Memory(self._capturer.layers, settings=settings.apart)
         self._flag_report = FlagReport(settings.on_flag, guard=self._guard)
         self._controls = Controls(every=settings.every)
+        self._budget = Budget(settings.budget, controls=self._controls)
         self._captures = Captures(
             self._capturer, memory=self._memory, controls=self._controls, publish=self._publish
         )
@@ -130,6 +132,7 @@ class Watcher:
             run_path=self._run.path if self._run else None,
             run_id=self._run.id if self._run else "",
             formats=self.settings.formats,
+            keep=self.settings.keep,
             live=live,
             pipeline=self.settings.pipeline,
             paraview=paraview,
@@ -256,15 +259,16 @@ class Watcher:
         if self._outputs and not self._closed:
             self._outputs.poll()
         sinks = self._outputs.status() if self._outputs else {}
-        wall = time.perf_counter() - self._started if self._started else 0.0
+        wall = self._wall()
         state = "closed" if self._closed else "running"
-        if self._listener is not None:
-            wall -= self._listener.paused_seconds
-            state = "paused" if self._listener.paused else state
+        if self._listener is not None and self._listener.paused:
+            state = "paused"
         return Status(
             step=self._step,
             state=state,
-            every=self._controls.every,
+            every=self._controls.interval,
+            asked_every=self._controls.every,
+            budget=self.settings.budget,
             focus=self._controls.focus,
             should_stop=self._controls.should_stop,
             captures=self._captures.count,
@@ -315,7 +319,7 @@ class Watcher:
         controls = self._controls
         return (
             step == 1
-            or step % controls.every == 0
+            or step % controls.interval == 0
             or step in (controls.capture_at, controls.break_at)
         )
 
@@ -343,10 +347,16 @@ class Watcher:
             self._guard.do(follow, step=self._step, what="pruning")
         if due and self._captures.last_step != self._step:
             self._guard.do(self._capture, step=self._step)
+            self._budget.after_capture(self._step, ours=self._guard.seconds, wall=self._wall())
         if self._capturer.takes_batches and self._is_due(self._step + 1):
             self._guard.do(self._captures.attach_to_batch, step=self._step)
         # Last, because the user's function may close this.
         self._flag_report.tell(self._memory.health.take_new())
+
+    def _wall(self) -> float:
+        """Seconds since the first step, pauses left out."""
+        paused = self._listener.paused_seconds if self._listener is not None else 0.0
+        return time.perf_counter() - self._started - paused if self._started else 0.0
 
     def _capture(self) -> None:
         self._captures.take(self._step)

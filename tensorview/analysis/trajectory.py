@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MAX_POINTS = 1024
-
 _SWAP_MARGIN = 1.1
 
 
@@ -101,7 +99,7 @@ def _steady(
     return axes * signs[:, None], shares
 
 
-def thin(captures: NDArray[np.int64], *, limit: int = MAX_POINTS) -> NDArray[np.int64]:
+def thin(captures: NDArray[np.int64], *, limit: int) -> NDArray[np.int64]:
     """Choose which captures to keep: every one, then every second, fourth, ... and the newest.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,8 +47,9 @@ class Transfer:
     """Tensors on their way to the host.
 
     Args:
-        tensors: float32, float64, int64 or bool, on any device. They are copied at once, in the
-            order of the device's work, so they may change afterwards.
+        tensors: float32, float64, int64 or bool, on any device. They are packed in the order of the
+            device's work, so they may change afterwards; of CUDA the pack crosses on a stream of
+            its own, beside what the training does next.
         pool: of buffers, for results from CUDA.
     """
 
@@ -94,9 +96,19 @@ class _Part:
         self.host = packed
         if packed.is_cuda:
             self.host = pool.take(self.nbytes)
-            self.host[: self.nbytes].copy_(packed, non_blocking=True)
+            side = _copy_stream(packed.device)
+            # The copy waits for the results, and nothing of the training's waits for the copy.
+            side.wait_stream(torch.cuda.current_stream(packed.device))
+            with torch.cuda.stream(side):
+                self.host[: self.nbytes].copy_(packed, non_blocking=True)
+            packed.record_stream(side)  # its memory is not used anew before it was copied
             self.event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self.event.record(torch.cuda.current_stream(packed.device))
+            self.event.record(side)
+
+
+@cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def _by_device(tensors: Sequence[Tensor]) -> list[list[int]]:

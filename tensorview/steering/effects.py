@@ -22,7 +22,8 @@ class Controls:
     """What may be changed of a training that is watched.
 
     Attributes:
-        every: steps between captures.
+        every: steps between captures that were asked for.
+        stretch: power of two that these are multiplied by, to keep a budget.
         capture_at: a step that is captured beside those, 0 for none.
         break_at: the next step that training pauses at, and that is captured, 0 for none.
         focus: name of the layer that is shown alone, "" for all.
@@ -31,11 +32,17 @@ class Controls:
     """
 
     every: int
+    stretch: int = 1
     capture_at: int = 0
     break_at: int = 0
     focus: str = ""
     should_stop: bool = False
     selected: dict[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def interval(self) -> int:
+        """Steps between captures, as it is now."""
+        return self.every * self.stretch
 
 
 class Effects:
@@ -87,8 +94,8 @@ class Effects:
     def every(self, *, steps: int = 1, factor: float | None = None) -> str:
         """Capture every *steps* steps, or *factor* times as many as now."""
         if factor is not None:
-            steps = max(1, round(self._controls.every * factor))
-        self._controls.every = steps
+            steps = max(1, round(self._controls.interval * factor))
+        self._controls.every, self._controls.stretch = steps, 1
         which = "Every step is" if steps == 1 else f"Every {steps} steps are"
         return f"{which} captured from now on."
 

@@ -62,7 +62,7 @@ def open_sink(options: dict[str, Any]) -> Sink:
     if options["sink"] == "files":
         from tensorview.worker.sinks.files import FileSink  # noqa: PLC0415
 
-        return FileSink(options["run_dir"], formats=tuple(options["formats"]))
+        return FileSink(options["run_dir"], formats=tuple(options["formats"]), keep=options["keep"])
     from tensorview.worker.sinks.live import LiveSink  # noqa: PLC0415
 
     return LiveSink(

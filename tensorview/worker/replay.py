@@ -7,6 +7,7 @@ import sys
 import time
 from typing import Any
 
+from tensorview.errors import RemovedStepError
 from tensorview.run import Run
 from tensorview.worker.datasets import read_frame
 from tensorview.worker.sinks.live import LiveSink
@@ -41,7 +42,8 @@ def main(options: dict[str, Any]) -> int:
         reached = 1
         for step in steps[1:]:
             due = time.monotonic() + options["seconds"]
-            reached += sink.write(read_frame(run, step))
+            with contextlib.suppress(RemovedStepError):  # the run is still being written
+                reached += sink.write(read_frame(run, step))
             time.sleep(max(0.0, due - time.monotonic()))
     print(f"{reached} of {len(steps)} captures reached the viewer.", flush=True)
     return 0

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from tensorview.manifest import MANIFEST, Entry
 from tensorview.pvd import LAG, Collection
 from tensorview.run import Run
 from tensorview.run_writer import NewFile, RunWriter
+from tensorview.whole_files import replace_file
 from tests.files.writing import VIEWS, content, files, is_whole
 
 WRITING = [sys.executable, "-m", "tests.files.writing"]
@@ -311,13 +313,17 @@ def test_a_long_run_costs_no_more_per_capture(writer):
 def test_collections_lag_by_a_thousandth_at_most(tmp_path, monkeypatch):
     """A long time series is not written anew at each capture, and is complete once flushed."""
     listed_at_write = []
-    monkeypatch.setattr(
-        "tensorview.pvd.replace_file",
-        lambda _, data: listed_at_write.append(data.count(b"<DataSet")),
-    )
-    collection = Collection(tmp_path / "weights.pvd")
+
+    def write(path, data):
+        listed_at_write.append(data.count(b"<DataSet"))
+        replace_file(path, data)
+
+    monkeypatch.setattr("tensorview.pvd.replace_file", write)
+    entries = {}
+    collection = Collection(tmp_path / "weights.pvd", find=lambda: entries)
     for step in range(3 * LAG):
         entry = Entry(step, step, "weights", None, f"weights/{step:08d}.vtp", 1, 1)
+        entries[step] = [entry]
         collection.set(step, [entry])
         collection.flush_if_due()
 
@@ -327,3 +333,32 @@ def test_collections_lag_by_a_thousandth_at_most(tmp_path, monkeypatch):
 
     assert listed_at_write[-1] == 3 * LAG
     assert len(listed_at_write) < 2 * LAG
+
+
+def test_a_time_series_that_somebody_changed_is_listed_anew(path, writer):
+    """Emptied, removed or edited: the next writing lists every step, by the manifest."""
+    commit(writer, 1)
+    for step, harm in enumerate([b"", None, b"<VTKFile/>"], start=2):
+        pvd = path / "weights.pvd"
+        pvd.unlink() if harm is None else pvd.write_bytes(harm)
+        commit(writer, step)
+
+        assert [found for found, _ in listed(path, "weights")] == [*range(1, step + 1)]
+
+
+def test_a_writer_remembers_no_more_of_a_long_run(path):
+    """What is known of old captures stays on disk."""
+    writer = RunWriter(path)
+    for step in range(20):
+        commit(writer, step)
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for step in range(20, 220):
+            commit(writer, step)
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    writer.close()
+
+    assert grown < 200 * 50  # bytes; 1,400 a capture where entries and lines were kept

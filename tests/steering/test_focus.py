@@ -31,7 +31,7 @@ def test_the_layer_in_focus_is_planned_as_if_alone():
     alike = plan_weights(layers, itemsizes=items)
     maps_alike = plan_activations(layers, sizes=sizes, probe_size=64, samples=range(4))
     for index, layer in enumerate(layers):
-        (alone,) = plan_weights([layer], itemsizes=[4])
+        (alone,) = plan_weights([layer], itemsizes=[4], focus=layer.name)
         (map_alone,) = plan_activations(
             [layer], sizes=[sizes[index]], probe_size=64, samples=range(4)
         )

@@ -26,12 +26,19 @@ class FileSink:
     A polydata without points and an atlas without blocks get no file.
     """
 
-    def __init__(self, run_path: str | os.PathLike[str], *, formats: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        run_path: str | os.PathLike[str],
+        *,
+        formats: tuple[str, ...],
+        keep: int | None = None,
+    ) -> None:
         """Open the run for writing.
 
         Args:
             run_path: its directory.
             formats: some of `FORMATS`: ``"vtp"`` for datasets, ``"csv"`` for tables.
+            keep: thins old captures, see `tensorview.thinning`; None keeps all.
 
         Raises:
             RunError: there is no run, or it cannot be written.
@@ -40,7 +47,7 @@ class FileSink:
         if unknown or not formats:
             raise RunError(f"Cannot write files as {unknown or formats!r}: formats are {FORMATS}.")
         self._formats = formats
-        self._writer = RunWriter(run_path)
+        self._writer = RunWriter(run_path, keep=keep)
         self._scalars = ScalarsCsv(self._writer.path)
 
     @property
