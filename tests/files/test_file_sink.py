@@ -10,10 +10,11 @@ from vtkmodules.vtkCommonDataModel import vtkPolyData
 from tensorview.errors import RunError
 from tensorview.run import Run
 from tensorview.worker import datasets
-from tensorview.worker.datasets import arrays, blocks, decode_polydata, encode, read_frame
+from tensorview.worker.datasets import arrays, blocks, decode_polydata, read_frame
 from tensorview.worker.frame import ATLAS_CHANNELS, CHANNELS
 from tensorview.worker.sinks.files import FileSink
 from tensorview.worker.views import make_frame
+from tensorview.worker.vtk_xml import encode
 from tests.snapshots import make_layer, make_snapshot
 
 
