@@ -138,6 +138,19 @@ def test_what_is_empty_gets_no_file(path, rng):
     assert [c for c in CHANNELS if not is_empty(read_frame(run, 50).datasets[c])] == ["weights"]
 
 
+@pytest.mark.parametrize("form", ["auto", "cells"])
+def test_files_do_not_grow_with_small_layers(tmp_path, rng, form):
+    """Two layers or forty: a capture is one file a view."""
+    counts = []
+    for layers in (2, 40):
+        path = Run.create(tmp_path / str(layers), settings={}).path
+        shown = [make_layer(rng, name=f"layer{index}") for index in range(layers)]
+        snapshot = make_snapshot(rng, layers=shown, form=form, step=50)
+        counts.append(len(write(path, make_frame(snapshot)).files[50]))
+
+    assert counts == [6, 6]
+
+
 def test_same_snapshot_same_bytes(tmp_path):
     """Writing is deterministic: a training that is repeated gives the same files."""
     runs = []
