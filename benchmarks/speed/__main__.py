@@ -18,7 +18,10 @@ from benchmarks.speed.machine import describe_machine
 from benchmarks.speed.rows import Row, from_lines
 from benchmarks.speed.table import chart, markdown
 
-THEMES: dict[str, str] = {}
+THEMES: dict[str, str] = {
+    "files": "VGG16's maps as files, against csv and vtp of points",
+    "geometry": "geometry of heavy layers, against one call a value",
+}
 HANG_SECONDS = 1800
 """Per theme; each takes a few minutes."""
 
