@@ -74,7 +74,7 @@ def order(activations: Activations) -> NDArray[Any]:
         Shape ``(C,)``, indices into the arrays of *activations*.
     """
     groups = activations.groups
-    last = np.select([groups == GROUP_DEAD, groups == GROUP_NONE], [2, 1], 0)
+    last = 2 * (groups == GROUP_DEAD) + (groups == GROUP_NONE)
     return np.lexsort((activations.channels, groups, last))
 
 
