@@ -44,6 +44,7 @@ def annotate(
         color_array: the array to colour by.
         color_range: its range.
     """
+    field_data = dataset.GetFieldData()
     for entry in (
         numbers("step", [snapshot.step], dtype=np.int64),
         numbers("capture", [snapshot.capture], dtype=np.int64),
@@ -57,7 +58,7 @@ def annotate(
         texts("color_array", (color_array,)),
         numbers("color_range", color_range),
     ):
-        dataset.GetFieldData().AddArray(entry)
+        field_data.AddArray(entry)
     # ParaView colours what is shown for the first time by its active scalars.
     for attributes in (dataset.GetPointData(), dataset.GetCellData()):
         if attributes.HasArray(color_array):
