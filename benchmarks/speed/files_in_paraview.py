@@ -1,7 +1,7 @@
 """Run by ParaView's Python: open a file, show it, and time it.
 
-An image is shown as our window shows it, points as ParaView shows what it opens. ParaView has shown
-a small file of the kind before, so that what it makes once is not counted. Prints seconds until the
+An image is shown as our window shows it, all else as ParaView shows what it opens. It has shown a
+small file of the kind before, so that what it makes once is not counted. Prints seconds until the
 file is loaded, seconds until it is in sight, and how much of the view it fills, as JSON.
 
 Usage: BOOTSTRAP SMALL_FILE FILE [PICTURE.png]
@@ -36,7 +36,8 @@ def show(path):
     else:
         if path.endswith(".csv"):
             source = simple.TableToPoints(Input=source, XColumn="x", YColumn="y", ZColumn="z")
-        simple.ColorBy(simple.Show(source, view), ("POINTS", "value"))
+        array = ("CELLS", "activation") if path.endswith(".pvd") else ("POINTS", "value")
+        simple.ColorBy(simple.Show(source, view), array)
         view.ResetCamera()
     simple.Render(view)
     return {"load": loaded - started, "picture": time.perf_counter() - started}

@@ -207,7 +207,9 @@ def image(
     result.SetDimensions(width + 1, height + 1, 1)
     bottom = placement.top - placement.pixel_height * height
     result.SetOrigin(_as_written(placement.left), _as_written(bottom), 0.0)
-    result.SetSpacing(_as_written(placement.pixel_width), _as_written(placement.pixel_height), 1.0)
+    spacing = _as_written(placement.pixel_width), _as_written(placement.pixel_height)
+    # Where pixels are deeper than wide, ParaView's slice of the image lies outside what it draws.
+    result.SetSpacing(*spacing, min(spacing))
     pixels = []
     for name in names:
         column, memory = allocate(name, shape=(height * width,), dtype=dtype)
