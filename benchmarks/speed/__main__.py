@@ -18,8 +18,14 @@ from benchmarks.speed.machine import describe_machine
 from benchmarks.speed.rows import Row, from_lines
 from benchmarks.speed.table import chart, markdown
 
-THEMES: dict[str, str] = {
+THEMES = {
+    "training": "what being watched costs a training, and what TensorBoard and wandb take",
+    "files": "VGG16's maps as files, against csv and vtp of points",
+    "live": "large frames and small networks at a live client",
+    "pearson": "correlations of a large layer, against numpy",
+    "geometry": "geometry of heavy layers, against one call a value",
     "long": "10,000 captures: time, memory and disk of late ones against early ones",
+    "memory": "what a watched training process holds more",
 }
 HANG_SECONDS = 1800
 """Per theme; each takes a few minutes."""

@@ -1,7 +1,7 @@
-"""VTK datasets as bytes, and frames of saved runs.
+"""VTK datasets from bytes, and frames of saved runs.
 
-VTK neither raises nor leaves a good file alone when something fails, so it never touches the disk
-here: it encodes to memory and decodes from bytes whose CRC was checked.
+VTK does not raise when something fails, so it never touches the disk: it decodes bytes whose CRC
+was checked.
 """
 
 from __future__ import annotations
@@ -17,12 +17,7 @@ from vtkmodules.vtkCommonDataModel import (
     vtkMultiBlockDataSet,
     vtkPolyData,
 )
-from vtkmodules.vtkIOXML import (
-    vtkXMLImageDataReader,
-    vtkXMLImageDataWriter,
-    vtkXMLPolyDataReader,
-    vtkXMLPolyDataWriter,
-)
+from vtkmodules.vtkIOXML import vtkXMLImageDataReader, vtkXMLPolyDataReader
 
 from tensorview.errors import RunError
 from tensorview.worker.frame import ATLAS_CHANNELS, POLYDATA_CHANNELS, Frame
@@ -37,40 +32,8 @@ if TYPE_CHECKING:
     from tensorview.run import Run
 
 
-PADDING = b" " * 8192
-"""Between a file's header and its values. VTK before 9.3.1 hands blocks of 4 KiB to expat, and
-expat since 2.6 (2.5 with the fixes that distributions brought) puts off parsing the end of a block
-until two more are there. Without them VTK would read values as XML and fail: so it does in the
-ParaView 5.11 of Debian 12 and Ubuntu 24.04, with most files that VTK itself writes."""
-
-
-def encode(dataset: vtkPolyData | vtkImageData) -> bytes:
-    """Return *dataset* as the bytes of a ``.vtp`` or ``.vti`` file.
-
-    Values are stored bit for bit; VTK's text mode would turn -inf into inf.
-
-    Raises:
-        RunError: VTK reported an error.
-    """
-    is_image = dataset.IsA("vtkImageData")
-    writer = vtkXMLImageDataWriter() if is_image else vtkXMLPolyDataWriter()
-    writer.SetInputDataObject(dataset)
-    writer.WriteToOutputStringOn()
-    writer.SetDataModeToAppended()
-    writer.EncodeAppendedDataOff()
-    writer.SetHeaderTypeToUInt64()
-    writer.SetCompressorTypeToLZ4()  # docs/data-format.md has the measurement
-    with _errors_raised(writer, doing="encode"):
-        writer.Write()
-    data = writer.GetOutputString()
-    header, tag, values = (data.encode() if isinstance(data, str) else bytes(data)).partition(
-        b'<AppendedData encoding="raw">'
-    )
-    return header + tag + PADDING + values
-
-
 def decode_polydata(data: bytes) -> vtkPolyData:
-    """Return what `encode` made of a polydata.
+    """Return what `tensorview.worker.vtk_xml.encode` made of a polydata.
 
     Args:
         data: proved to be whole; VTK may end the process over damaged bytes.
@@ -85,7 +48,7 @@ def decode_polydata(data: bytes) -> vtkPolyData:
 
 
 def decode_image(data: bytes) -> vtkImageData:
-    """Return what `encode` made of an image. See `decode_polydata`."""
+    """Return what `tensorview.worker.vtk_xml.encode` made of an image. See `decode_polydata`."""
     reader = vtkXMLImageDataReader()
     _read(reader, data)
     result: vtkImageData = reader.GetOutput()
@@ -139,12 +102,12 @@ def read_frame(run: Run, step: int) -> Frame:
 def _read(reader: vtkXMLReader, data: bytes) -> None:
     reader.ReadFromInputStringOn()
     reader.SetInputString(data)  # type: ignore[call-overload]  # takes bytes as well
-    with _errors_raised(reader, doing="decode"):
+    with _errors_raised(reader):
         reader.Update()
 
 
 @contextlib.contextmanager
-def _errors_raised(algorithm: Any, *, doing: str) -> Iterator[None]:
+def _errors_raised(algorithm: Any) -> Iterator[None]:
     """Turn the errors that a VTK object reports by events into an exception."""
     messages: list[str] = []
 
@@ -159,4 +122,4 @@ def _errors_raised(algorithm: Any, *, doing: str) -> Iterator[None]:
         algorithm.RemoveObserver(tag)
     if messages or algorithm.GetErrorCode():
         said = messages[0] if messages else f"error code {algorithm.GetErrorCode()}"
-        raise RunError(f"Cannot {doing} a dataset: VTK says: {said}")
+        raise RunError(f"Cannot decode a dataset: VTK says: {said}")

@@ -10,10 +10,11 @@ from vtkmodules.vtkCommonDataModel import vtkPolyData
 from tensorview.errors import RunError
 from tensorview.run import Run
 from tensorview.worker import datasets
-from tensorview.worker.datasets import arrays, blocks, decode_polydata, encode, read_frame
+from tensorview.worker.datasets import arrays, blocks, decode_polydata, read_frame
 from tensorview.worker.frame import ATLAS_CHANNELS, CHANNELS
 from tensorview.worker.sinks.files import FileSink
 from tensorview.worker.views import make_frame
+from tensorview.worker.vtk_xml import encode
 from tests.snapshots import make_layer, make_snapshot
 
 
@@ -135,6 +136,19 @@ def test_what_is_empty_gets_no_file(path, rng):
     assert list(run.files[50]) == ["weights/00000050.vtp"]
     assert {"weights.pvd", "weights"} == {p.name for p in path.glob("*w*ights*")}
     assert [c for c in CHANNELS if not is_empty(read_frame(run, 50).datasets[c])] == ["weights"]
+
+
+@pytest.mark.parametrize("form", ["auto", "cells"])
+def test_files_do_not_grow_with_small_layers(tmp_path, rng, form):
+    """Two layers or forty: a capture is one file a view."""
+    counts = []
+    for layers in (2, 40):
+        path = Run.create(tmp_path / str(layers), settings={}).path
+        shown = [make_layer(rng, name=f"layer{index}") for index in range(layers)]
+        snapshot = make_snapshot(rng, layers=shown, form=form, step=50)
+        counts.append(len(write(path, make_frame(snapshot)).files[50]))
+
+    assert counts == [6, 6]
 
 
 def test_same_snapshot_same_bytes(tmp_path):

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,11 @@ from tensorview.worker.datasets import arrays, blocks
 from tensorview.worker.frame import ATLAS_CHANNELS, POLYDATA_CHANNELS
 from tensorview.worker.sinks.files import FileSink
 from tensorview.worker.views import make_frame
+from tests.doubles import virtual_display
 from tests.snapshots import make_layer, make_snapshot
 
 SCRIPT = Path(__file__).with_name("paraview_reads.py")
+SHOW_SCRIPT = Path(__file__).with_name("paraview_shows.py")
 STEPS = (50, 100, 150)
 
 
@@ -48,11 +51,37 @@ def test_paraview_opens_every_time_series(tmp_path, form):
     assert set(channels) <= {file.stem for file in series}
 
 
+@pytest.mark.paraview
+def test_paraview_shows_an_image_as_it_is_opened(tmp_path):
+    """Nothing has to be chosen for the maps of a layer to be seen."""
+    snapshot = make_snapshot(
+        np.random.default_rng(5), layers=[make_layer(np.random.default_rng(5))]
+    )
+    sink = FileSink(Run.create(tmp_path / "run", settings={}).path, formats=("vtp",))
+    sink.write(make_frame(replace(snapshot, form="atlas")))
+    sink.close()
+    with virtual_display() as display:
+        done = subprocess.run(
+            [pvpython(), SHOW_SCRIPT, tmp_path / "run" / "maps_atlas.pvd"],
+            env={**os.environ, "DISPLAY": display},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+
+    assert float(done.stdout.splitlines()[-1]) > 0.3
+
+
+def pvpython():
+    found = os.environ.get("TENSORVIEW_PVPYTHON") or shutil.which("pvpython")
+    assert found, "pvpython is needed: make setup installs ParaView, or set TENSORVIEW_PVPYTHON"
+    return found
+
+
 def read_with_paraview(series):
-    pvpython = os.environ.get("TENSORVIEW_PVPYTHON") or shutil.which("pvpython")
-    assert pvpython, "pvpython is needed: make setup installs ParaView, or set TENSORVIEW_PVPYTHON"
     done = subprocess.run(
-        [pvpython, SCRIPT, *series], capture_output=True, text=True, timeout=60, check=True
+        [pvpython(), SCRIPT, *series], capture_output=True, text=True, timeout=60, check=True
     )
 
     assert "ERR" not in done.stderr

@@ -10,7 +10,13 @@ from hypothesis import given, settings
 
 from tensorview.snapshot import VIEWS, from_table, to_table
 from tensorview.worker.frame import ATLAS_CHANNELS, CHANNELS, POLYDATA_CHANNELS
-from tensorview.worker.views import make_frame
+from tensorview.worker.views import (
+    correlation,
+    distribution,
+    make_frame,
+    maps,
+    weights,
+)
 from tests.snapshots import make_layer, make_snapshot
 from tests.views.reading import blocks, columns, digests, points, texts
 from tests.views.strategies import snapshots
@@ -118,6 +124,94 @@ def test_a_frame_shares_no_memory_with_its_snapshot(form):
     before = digests(frame)
     for array in to_table(snapshot)[1]:
         array[...] = 7
+
+    assert digests(frame) == before
+
+
+def other_layouts(rng):
+    """Snapshots of which each differs from the first in one thing that the layout depends on."""
+    layer = make_layer(rng, filters=6, in_channels=4)
+    changed = [
+        make_layer(rng, filters=5, in_channels=4),
+        make_layer(rng, filters=6, in_channels=3),
+        make_layer(rng, filters=6, in_channels=4, kernel=(3, 2)),
+        make_layer(rng, filters=6, in_channels=4, map_size=(5, 5)),
+        make_layer(rng, filters=6, in_channels=4, conv_groups=2),
+        make_layer(rng, filters=6, in_channels=4, removed=3),
+        dataclasses.replace(layer, activations=shown(layer.activations, groups=[1, 1, 0, 0, 2, 2])),
+        dataclasses.replace(layer, activations=shown(layer.activations, channels=range(2, 8))),
+    ]
+    first = make_snapshot(rng, layers=[layer])
+    yield first
+    for other in changed:
+        yield make_snapshot(rng, layers=[dataclasses.replace(other, name="conv1")])
+    yield make_snapshot(rng, layers=[make_layer(rng, name="before"), layer])
+    yield first
+
+
+def shown(activations, **changes):
+    arrays = {name: np.array(values, np.int32) for name, values in changes.items()}
+    return dataclasses.replace(activations, **arrays)
+
+
+def test_what_was_drawn_before_does_not_matter():
+    """Geometry is remembered from frame to frame, and no frame shows another one's."""
+    rng = np.random.default_rng(0)
+    remembered = (
+        correlation._columns,
+        correlation._lattice,
+        distribution._groups,
+        distribution._windows,
+        maps._groups,
+        maps._lattice,
+        weights._boxes,
+    )
+    for snapshot in map(widened, other_layouts(rng)):
+        after_others = digests(make_frame(snapshot))
+        for build in remembered:
+            build.cache_clear()
+
+        assert digests(make_frame(snapshot)) == after_others
+
+
+def widened(snapshot):
+    """With original filters for every channel, so that any may be shown."""
+    layers = [
+        dataclasses.replace(
+            layer,
+            original_filters=np.append(
+                layer.original_filters, layer.original_filters[-1] + np.arange(1, 9)
+            ).astype(np.int32),
+        )
+        for layer in snapshot.layers
+    ]
+    return dataclasses.replace(snapshot, layers=tuple(layers))
+
+
+def test_geometry_of_the_same_layers_is_built_once():
+    """A frame of other values has the very same cells and ids as the one before."""
+    rng = np.random.default_rng(0)
+    first, second = (make_frame(make_snapshot(rng)).datasets for _ in range(2))
+    for view, cells in (
+        ("weights", "Strips"),
+        ("distribution", "Strips"),
+        ("maps", "Polys"),
+        ("maps", "Points"),
+        ("correlation", "Polys"),
+        ("correlation", "Points"),
+    ):
+        assert getattr(first[view], f"Get{cells}")() is getattr(second[view], f"Get{cells}")()
+        layers = (datasets[view].GetCellData().GetArray("layer") for datasets in (first, second))
+        assert next(layers) is next(layers)
+
+
+def test_a_later_frame_leaves_earlier_ones_as_they_were():
+    """What frames share is not written to again."""
+    rng = np.random.default_rng(0)
+    frame = make_frame(make_snapshot(rng))
+    before = digests(frame)
+    for snapshot in (make_snapshot(rng, step=200), *map(widened, other_layouts(rng))):
+        make_frame(snapshot)
 
     assert digests(frame) == before
 

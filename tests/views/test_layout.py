@@ -91,7 +91,9 @@ def test_a_mosaic_holds_every_tile_in_its_place_and_nan_elsewhere(grid):
     """Cutting the tiles out again gives them back; nothing else is finite."""
     tiles = np.arange(grid.count * grid.tile_height * grid.tile_width, dtype=np.float32)
     tiles = tiles.reshape(grid.count, grid.tile_height, grid.tile_width)
-    image = grid.mosaic(tiles)
+    image = np.full((grid.height, grid.width), np.nan, np.float32)
+    for which, pixels in grid.places(image):
+        pixels[...] = tiles[which].reshape(pixels.shape)
     cut = [
         image[top : top + grid.tile_height, left : left + grid.tile_width]
         for left, top in zip(*grid.corners(), strict=True)

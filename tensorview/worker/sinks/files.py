@@ -8,10 +8,11 @@ from tensorview.errors import RunError
 from tensorview.run_writer import NewFile, RunWriter
 from tensorview.settings import FORMATS
 from tensorview.worker.csv_text import csv_bytes
-from tensorview.worker.datasets import blocks, encode
+from tensorview.worker.datasets import blocks
 from tensorview.worker.frame import ATLAS_CHANNELS, POLYDATA_CHANNELS
 from tensorview.worker.sinks.scalars_csv import ScalarsCsv
 from tensorview.worker.tables import tables
+from tensorview.worker.vtk_xml import Memo, encode
 
 if TYPE_CHECKING:
     import os
@@ -49,6 +50,7 @@ class FileSink:
         self._formats = formats
         self._writer = RunWriter(run_path, keep=keep)
         self._scalars = ScalarsCsv(self._writer.path)
+        self._memo = Memo()
 
     @property
     def state(self) -> str:
@@ -59,11 +61,11 @@ class FileSink:
         """Commit one frame; then everyone can read it, so this returns True.
 
         Raises:
-            OSError: a file could not be written.
-            RunError: a dataset could not be encoded. In both cases nothing of the frame was kept
-                and earlier files are as they were.
+            OSError: a file could not be written. Nothing of the frame was kept and earlier files
+                are as they were.
         """
-        files = list(_files(frame, formats=self._formats))
+        self._memo.next_frame()
+        files = list(_files(frame, formats=self._formats, memo=self._memo))
         self._writer.commit(files, step=frame.step, capture=frame.capture)
         for table in tables("scalars", frame.datasets["scalars"]):
             self._scalars.add(frame.step, {name: float(table[name][-1]) for name in table})
@@ -84,12 +86,12 @@ class FileSink:
             self._scalars.close()
 
 
-def _files(frame: Frame, *, formats: tuple[str, ...]) -> Iterator[NewFile]:
+def _files(frame: Frame, *, formats: tuple[str, ...], memo: Memo) -> Iterator[NewFile]:
     """Encode a frame."""
     for channel in POLYDATA_CHANNELS:
         dataset = frame.datasets[channel]
         if "vtp" in formats and dataset.GetNumberOfPoints():
-            yield NewFile(view=channel, layer=None, suffix=".vtp", data=encode(dataset))
+            yield NewFile(view=channel, layer=None, suffix=".vtp", data=encode(dataset, memo=memo))
         if "csv" in formats and channel != "scalars":
             atlas = f"{channel}_atlas"
             found = tables(channel, dataset)

@@ -7,22 +7,32 @@ is all of them; the density is drawn to the height of its own peak.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tensorview.snapshot import GROUP_DEAD, GROUP_NONE
-from tensorview.worker.views.datasets import join, polydata, ragged_cells
-from tensorview.worker.views.layout import TileGrid, channel_count, place
+from tensorview.worker.views.datasets import (
+    allocate,
+    ids,
+    joined,
+    of_ids,
+    points_at,
+    polydata,
+    ragged_cells,
+)
+from tensorview.worker.views.layout import Panel, TileGrid, channel_count, place
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-    from vtkmodules.vtkCommonDataModel import vtkPolyData
+    from vtkmodules.vtkCommonCore import vtkDataArray
+    from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkPolyData
 
     from tensorview.snapshot import Activations, Layer
-    from tensorview.worker.views.layout import Panel, PanelLayer
+    from tensorview.worker.views.layout import PanelLayer
 
 BAR = (0.0, 0.1)
 """Left and right end of the bar of zeros, as shares of the window."""
@@ -34,13 +44,38 @@ LEAST_GROUPS = 8
 """Group colours are spread over at least this many, so that few groups keep their colours."""
 
 _WINDOW_PIXELS, _GUTTER_PIXELS = 8, 1
-_CELL_DTYPES = {
-    "layer": np.int32,
-    "filter": np.int32,
-    "group": np.int32,
-    "zero_mass": np.float32,
-}
-_POINT_DTYPES = {"density": np.float32, "activation": np.float32}
+
+
+class _Form(NamedTuple):
+    """What the windows of a layer have in common from capture to capture.
+
+    Attributes:
+        layer: number of the layer.
+        panel: where it lies.
+        bins: of its histograms.
+        channels: number of each window's filter, int32.
+        original_filters: what these were before any was removed, int32.
+    """
+
+    layer: int
+    panel: Panel
+    bins: int
+    channels: bytes
+    original_filters: bytes
+
+
+class _Windows(NamedTuple):
+    """What is drawn of forms alone.
+
+    Attributes:
+        points: of empty windows, shape ``(n, 3)``, float32.
+        strips: two a channel.
+        columns: cell arrays that say whose strips they are.
+    """
+
+    points: NDArray[Any]
+    strips: vtkCellArray
+    columns: dict[str, vtkDataArray]
 
 
 def detail(layer: Layer) -> str:
@@ -67,40 +102,119 @@ def cells(layers: Sequence[PanelLayer]) -> vtkPolyData:
     x; at the points of a bar they are NaN and 0.
     """
     shown = [(entry, a) for entry in layers if (a := entry.layer.activations) is not None]
-    points = [_points(a, panel=entry.panel) for entry, a in shown]
-    sizes = [
-        np.tile([4 * a.histogram.shape[1], 4], len(a.channels)).astype(np.int32) for _, a in shown
-    ]
-    joined = np.concatenate([np.empty((0, 3), np.float32), *points])
+    windows = _windows(
+        tuple(
+            _Form(
+                layer=entry.index,
+                panel=entry.panel,
+                bins=activations.histogram.shape[1],
+                channels=ids(activations.channels),
+                original_filters=ids(entry.layer.original_filters[activations.channels]),
+            )
+            for entry, activations in shown
+        )
+    )
+    total = len(windows.points)
+    points, at = allocate("Points", shape=(total, 3), dtype=np.float32)
+    density, shares = allocate("density", shape=(total,), dtype=np.float32)
+    activation, values = allocate("activation", shape=(total,), dtype=np.float32)
+    at[...] = windows.points
+    first = 0
+    for entry, activations in shown:
+        count, bins = activations.histogram.shape
+        own = slice(first, first + _points_of(count, bins))
+        _raise(at[own], activations, panel=entry.panel)
+        of_bins = shares[own].reshape(count, bins + 1, 4)
+        of_bins[:, :bins] = (activations.histogram * np.float32(bins))[..., None]
+        of_bins[:, bins] = np.nan
+        ends = values[own].reshape(count, bins + 1, 2, 2)
+        low, high = activations.histogram_range.astype(np.float64)[:, :, None, None].swapaxes(0, 1)
+        ends[:, :bins] = (low + (high - low) * _edges(bins))[..., None]
+        ends[:, bins] = 0
+        first = own.stop
     return polydata(
-        joined,
-        strips=ragged_cells(
-            np.concatenate([np.empty(0, np.int32), *sizes]), np.arange(len(joined))
-        ),
-        point_data=join([_point_table(a) for _, a in shown], dtypes=_POINT_DTYPES),
-        cell_data=join([_cell_table(a, index=e.index) for e, a in shown], dtypes=_CELL_DTYPES),
+        points_at(points),
+        strips=windows.strips,
+        point_data={"density": density, "activation": activation},
+        cell_data={
+            **windows.columns,
+            "group": _groups(tuple(ids(a.groups) for _, a in shown)),
+            "zero_mass": joined(
+                "zero_mass", [np.repeat(a.zero_mass, 2) for _, a in shown], dtype=np.float32
+            ),
+        },
     )
 
 
-def _points(activations: Activations, *, panel: Panel) -> NDArray[Any]:
-    """Corners of one layer's strips, shape ``(C * (4 * B + 4), 3)``, float32."""
-    count, bins = activations.histogram.shape
-    heights = _share_of_peak(activations.histogram)
-    masses = np.nan_to_num(activations.zero_mass, nan=0.0, posinf=0.0, neginf=0.0)
-    across = DENSITY[0] + (DENSITY[1] - DENSITY[0]) * _edges(bins)
-    x = np.concatenate([across.reshape(-1), [BAR[0], BAR[1]]])
-    tops = np.concatenate([np.repeat(heights, 2, axis=1), masses[:, None].repeat(2, axis=1)], 1)
-    y = np.stack([BASELINE + (1 - BASELINE) * np.clip(tops, 0, 1), np.zeros_like(tops)], axis=2)
+@functools.lru_cache(maxsize=1)
+def _windows(forms: tuple[_Form, ...]) -> _Windows:
+    points = np.concatenate([np.empty((0, 3), np.float32), *map(_empty, forms)])
+    channels = [of_ids(form.channels) for form in forms]
+    sizes = [
+        np.tile(np.array([4 * form.bins, 4], np.int32), len(own))
+        for form, own in zip(forms, channels, strict=True)
+    ]
+    columns = {
+        "layer": [
+            np.full(len(own), form.layer, np.int32)
+            for form, own in zip(forms, channels, strict=True)
+        ],
+        "filter": channels,
+        "original_filter": [of_ids(form.original_filters) for form in forms],
+    }
+    return _Windows(
+        points=points,
+        strips=ragged_cells(
+            np.concatenate([np.empty(0, np.int32), *sizes]), np.arange(len(points))
+        ),
+        columns={
+            name: joined(name, [np.repeat(part, 2) for part in parts], dtype=np.int32)
+            for name, parts in columns.items()
+        },
+    )
 
-    grid = TileGrid(
+
+@functools.lru_cache(maxsize=1)
+def _groups(layers: tuple[bytes, ...]) -> vtkDataArray:
+    return joined("group", [np.repeat(of_ids(key), 2) for key in layers], dtype=np.int32)
+
+
+def _points_of(count: int, bins: int) -> int:
+    """Points of *count* windows: four a bin and four of the bar."""
+    return count * 4 * (bins + 1)
+
+
+def _grid(count: int) -> TileGrid:
+    return TileGrid(
         count=count, tile_width=_WINDOW_PIXELS, tile_height=_WINDOW_PIXELS, gutter=_GUTTER_PIXELS
     )
-    placement = place(grid, panel)
+
+
+def _empty(form: _Form) -> NDArray[Any]:
+    """Corners of one layer's strips without height, shape ``(n, 3)``, float32."""
+    count = len(of_ids(form.channels))
+    across = DENSITY[0] + (DENSITY[1] - DENSITY[0]) * _edges(form.bins)
+    x = np.concatenate([across.reshape(-1), [BAR[0], BAR[1]]])
+    grid = _grid(count)
+    placement = place(grid, form.panel)
     left, top = grid.corners()
-    result = np.zeros((count, 2 * bins + 2, 2, 3), np.float32)
+    result = np.zeros((count, 2 * form.bins + 2, 2, 3), np.float32)
     result[..., 0] = placement.x(left[:, None] + _WINDOW_PIXELS * x)[..., None]
-    result[..., 1] = placement.y(top[:, None, None] + _WINDOW_PIXELS * (1 - y))
+    result[..., 1] = placement.y(top[:, None, None] + _WINDOW_PIXELS)
     return result.reshape(-1, 3)
+
+
+def _raise(points: NDArray[Any], activations: Activations, *, panel: Panel) -> None:
+    """Lift the upper points of one layer's strips to their heights."""
+    count, bins = activations.histogram.shape
+    heights = np.empty((count, bins + 1))
+    heights[:, :bins] = _share_of_peak(activations.histogram)
+    heights[:, bins] = np.nan_to_num(activations.zero_mass, nan=0.0, posinf=0.0, neginf=0.0)
+    y = BASELINE + (1 - BASELINE) * np.clip(heights, 0, 1)
+    grid = _grid(count)
+    _, top = grid.corners()
+    raised = place(grid, panel).y(top[:, None] + _WINDOW_PIXELS * (1 - y))
+    points.reshape(count, bins + 1, 2, 2, 3)[..., 0, 1] = raised[..., None]
 
 
 def _edges(bins: int) -> NDArray[Any]:
@@ -115,25 +229,3 @@ def _share_of_peak(histogram: NDArray[Any]) -> NDArray[Any]:
     shares = np.zeros(histogram.shape)
     np.divide(histogram, peaks, out=shares, where=peaks > 0)
     return shares
-
-
-def _point_table(activations: Activations) -> dict[str, NDArray[Any]]:
-    """Columns of one layer's points."""
-    count, bins = activations.histogram.shape
-    low, high = activations.histogram_range.astype(np.float64)[:, :, None, None].swapaxes(0, 1)
-    at_edges = (low + (high - low) * _edges(bins)).astype(np.float32)
-    density = np.full((count, 4 * bins + 4), np.nan, np.float32)
-    density[:, : 4 * bins] = np.repeat(activations.histogram * np.float32(bins), 4, axis=1)
-    activation = np.zeros((count, 4 * bins + 4), np.float32)
-    activation[:, : 4 * bins] = at_edges.repeat(2, axis=2).reshape(count, 4 * bins)
-    return {"density": density.reshape(-1), "activation": activation.reshape(-1)}
-
-
-def _cell_table(activations: Activations, *, index: int) -> dict[str, NDArray[Any]]:
-    """Columns of one layer's cells."""
-    return {
-        "layer": np.full(2 * len(activations.channels), index, np.int32),
-        "filter": np.repeat(activations.channels, 2),
-        "group": np.repeat(activations.groups, 2),
-        "zero_mass": np.repeat(activations.zero_mass, 2),
-    }

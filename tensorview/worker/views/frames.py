@@ -15,7 +15,6 @@ from tensorview.worker.views import (
 )
 from tensorview.worker.views.annotations import (
     LayerNote,
-    add_original_filters,
     annotate,
     annotate_tiles,
 )
@@ -130,7 +129,6 @@ def make_frame(snapshot: Snapshot) -> Frame:
                 images.append((entry.layer.name, drawn.image))
             datasets[f"{view}_atlas"] = blocks(images)
         polydata = _cells(view, shown, snapshot=snapshot)
-        add_original_filters(polydata, layers=snapshot.layers)
         annotate(
             polydata,
             snapshot=snapshot,

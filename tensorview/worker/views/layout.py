@@ -7,6 +7,7 @@ the same for a view's polydata (a pixel is a cell) and its atlas (a pixel is a p
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from tensorview.snapshot import Activations, Layer
@@ -49,12 +52,14 @@ def channel_count(activations: Activations) -> str:
     return f"{shown} channels" if shown == out else f"{shown} of {out} channels"
 
 
+@functools.cache
 def near_square(count: int) -> tuple[int, int]:
     """Columns and rows of the near-square grid that holds *count* things, at least 1 x 1."""
     columns = max(1, math.isqrt(max(count, 1) - 1) + 1)
     return columns, max(1, -(-count // columns))
 
 
+@functools.lru_cache(maxsize=8)
 def panels(count: int) -> tuple[Panel, ...]:
     """Lay out *count* panels in a near-square grid, row by row from the top."""
     columns, _ = near_square(count)
@@ -134,31 +139,26 @@ class TileGrid:
             index // self.columns * (self.tile_height + self.gutter),
         )
 
-    def mosaic(self, tiles: NDArray[Any]) -> NDArray[Any]:
-        """Assemble tiles into images, NaN in gutters and where a tile is missing.
+    def places(self, image: NDArray[Any]) -> Iterator[tuple[slice, NDArray[Any]]]:
+        """Find the tiles in images of this grid: first the full rows of them, then the last one.
 
         Args:
-            tiles: shape ``(..., count, tile_height, tile_width)``, any float dtype.
+            image: shape ``(..., height, width)``, row 0 at the top.
 
-        Returns:
-            Shape ``(..., height, width)``, same dtype, row 0 at the top.
+        Yields:
+            Which tiles, and their pixels in *image*, shape
+            ``(..., tile rows, tile columns, tile_height, tile_width)``. Either may be none.
         """
-        lead, gutter = tiles.shape[:-3], self.gutter
-        slots = np.full(
-            (
-                *lead,
-                self.rows,
-                self.columns,
-                self.tile_height + gutter,
-                self.tile_width + gutter,
-            ),
-            np.nan,
-            tiles.dtype,
+        down, across = image.strides[-2:]
+        step_down, step_across = self.tile_height + self.gutter, self.tile_width + self.gutter
+        tiles = np.lib.stride_tricks.as_strided(
+            image,
+            (*image.shape[:-2], self.rows, self.columns, self.tile_height, self.tile_width),
+            (*image.strides[:-2], step_down * down, step_across * across, down, across),
         )
-        flat = slots.reshape(*lead, self.rows * self.columns, *slots.shape[-2:])
-        flat[..., : self.count, : self.tile_height, : self.tile_width] = tiles
-        image = np.moveaxis(slots, -3, -2).reshape(*lead, self.height + gutter, self.width + gutter)
-        return image[..., : self.height, : self.width]
+        full, rest = divmod(self.count, self.columns)
+        yield slice(full * self.columns), tiles[..., :full, :, :, :]
+        yield slice(full * self.columns, None), tiles[..., full:, :rest, :, :]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import functools
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from tensorview.worker.views.atlas import AtlasImage
-from tensorview.worker.views.datasets import equal_cells, image, join, polydata
-from tensorview.worker.views.layout import TileGrid, channel_count, place
+from tensorview.worker.views.datasets import (
+    allocate,
+    equal_cells,
+    ids,
+    image,
+    joined,
+    of_ids,
+    points_at,
+    polydata,
+)
+from tensorview.worker.views.layout import Placement, TileGrid, channel_count, place
 from tensorview.worker.views.quads import quads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-    from vtkmodules.vtkCommonDataModel import vtkPolyData
+    from vtkmodules.vtkCommonCore import vtkDataArray, vtkPoints
+    from vtkmodules.vtkCommonDataModel import vtkCellArray, vtkPolyData
 
     from tensorview.snapshot import Activations, Layer
-    from tensorview.worker.views.layout import Panel, PanelLayer, Placement
+    from tensorview.worker.views.layout import Panel, PanelLayer
 
 CELL_LIMIT = 250_000
 """Pixels of a layer above which it goes to the atlas."""
@@ -27,18 +38,42 @@ GUTTER_SHARE = 24
 FRAME_OF_GUTTER, FRAME_OF_MAP = 0.35, 0.08
 """Width of a frame as a share of the gutter, and at most as a share of a map's longer side."""
 
-_DTYPES = {
-    "layer": np.int32,
-    "activation": np.float32,
-    "activation_scaled": np.float32,
-    "filter": np.int32,
-    "group": np.int32,
-    "row": np.int32,
-    "col": np.int32,
-}
-
 # Corners of a frame: 0 to 3 inner, 4 to 7 outer, each from the lower left against the clock.
 _FRAME_STRIP = np.array([0, 4, 1, 5, 2, 6, 3, 7, 0, 4], np.int32)
+
+
+class _Form(NamedTuple):
+    """What the maps of a layer have in common from capture to capture.
+
+    Attributes:
+        layer: number of the layer.
+        grid: of its maps.
+        placement: of the grid.
+        channels: number of each map's filter, int32.
+        original_filters: what these were before any was removed, int32.
+    """
+
+    layer: int
+    grid: TileGrid
+    placement: Placement
+    channels: bytes
+    original_filters: bytes
+
+
+class _Lattice(NamedTuple):
+    """What is drawn of forms alone.
+
+    Attributes:
+        points: of quads, then of frames.
+        polys: quads.
+        strips: frames.
+        columns: cell arrays that say whose pixel a quad is, and whose frame a frame.
+    """
+
+    points: vtkPoints
+    polys: vtkCellArray
+    strips: vtkCellArray
+    columns: dict[str, vtkDataArray]
 
 
 def size(layer: Layer) -> int:
@@ -68,20 +103,35 @@ def cells(layers: Sequence[PanelLayer]) -> vtkPolyData:
     ``activation_scaled`` the mean's place in the layer's range.
     """
     shown = [(entry, a) for entry in layers if (a := entry.layer.activations) is not None]
-    samples = sorted({sample for _, a in shown for sample in a.map_samples})
-    grids = [(grid := _grid(a), _place(grid, entry.panel)) for entry, a in shown]
-    points, corners = quads(grids)
-    frames = [_frames(grid, placement) for grid, placement in grids]
-    frame_points = np.concatenate([np.empty((0, 8, 3), np.float32), *frames])
-    first = len(points) + np.arange(0, 8 * len(frame_points), 8, dtype=np.int32)
-    tables = [_table(a, index=entry.index, samples=samples) for entry, a in shown]
-    tables += [_frame_table(a, index=entry.index, samples=samples) for entry, a in shown]
-    dtypes = _DTYPES | {_sample_name(sample): np.float32 for sample in samples}
+    forms = tuple(_form(entry, activations) for entry, activations in shown)
+    lattice = _lattice(forms)
+    groups = tuple(ids(activations.groups) for _, activations in shown)
+    count = lattice.polys.GetNumberOfCells()
+    pixels = {
+        name: allocate(name, shape=(count + lattice.strips.GetNumberOfCells(),), dtype=np.float32)
+        for name in (
+            "activation",
+            "activation_scaled",
+            *map(_sample_name, sorted({sample for _, a in shown for sample in a.map_samples})),
+        )
+    }
+    for _, memory in pixels.values():
+        memory[count:] = np.nan
+    first = 0
+    for _, activations in shown:
+        own = slice(first, first + activations.maps[0].size)
+        for name, (_, memory) in pixels.items():
+            memory[own] = _pixels(activations, name)
+        first = own.stop
     return polydata(
-        np.concatenate([points, frame_points.reshape(-1, 3)]),
-        polys=equal_cells(corners),
-        strips=equal_cells(first[:, None] + _FRAME_STRIP),
-        cell_data=join(tables, dtypes=dtypes),
+        lattice.points,
+        polys=lattice.polys,
+        strips=lattice.strips,
+        cell_data={
+            **{name: column for name, (column, _) in pixels.items()},
+            **lattice.columns,
+            "group": _groups(forms, groups),
+        },
     )
 
 
@@ -91,11 +141,18 @@ def atlas(entry: PanelLayer) -> AtlasImage:
     assert activations is not None
     grid = _grid(activations)
     names = ["activation", *map(_sample_name, activations.map_samples)]
+    drawn, memory = image(
+        names,
+        shape=(grid.height, grid.width),
+        dtype=activations.maps.dtype,
+        placement=_place(grid, entry.panel),
+    )
+    for pixels, maps in zip(memory, activations.maps, strict=True):
+        pixels.fill(np.nan)
+        for channels, places in grid.places(pixels):
+            places[...] = maps[channels].reshape(places.shape)
     return AtlasImage(
-        image=image(
-            dict(zip(names, grid.mosaic(activations.maps), strict=True)),
-            placement=_place(grid, entry.panel),
-        ),
+        image=drawn,
         tiles=(grid.columns, grid.rows, grid.tile_width, grid.tile_height, grid.gutter),
         filters=activations.channels,
         groups=activations.groups,
@@ -127,56 +184,94 @@ def _frame_width(grid: TileGrid) -> float:
     return min(FRAME_OF_GUTTER * grid.gutter, FRAME_OF_MAP * max(grid.tile_width, grid.tile_height))
 
 
-def _table(
-    activations: Activations, *, index: int, samples: Sequence[int]
-) -> dict[str, NDArray[Any]]:
+def _form(entry: PanelLayer, activations: Activations) -> _Form:
+    grid = _grid(activations)
+    return _Form(
+        layer=entry.index,
+        grid=grid,
+        placement=_place(grid, entry.panel),
+        channels=ids(activations.channels),
+        original_filters=ids(entry.layer.original_filters[activations.channels]),
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _lattice(forms: tuple[_Form, ...]) -> _Lattice:
+    points, corners = quads([(form.grid, form.placement) for form in forms])
+    frames = [np.empty((0, 8, 3), np.float32), *map(_frames, forms)]
+    frame_points = np.concatenate(frames)
+    first = len(points) + np.arange(0, 8 * len(frame_points), 8, dtype=np.int32)
+    tables = [*map(_table, forms), *map(_frame_table, forms)]
+    return _Lattice(
+        points=points_at(np.concatenate([points, frame_points.reshape(-1, 3)])),
+        polys=equal_cells(corners),
+        strips=equal_cells(first[:, None] + _FRAME_STRIP),
+        columns={
+            name: joined(name, [table[name] for table in tables], dtype=np.int32)
+            for name in ("layer", "filter", "original_filter", "row", "col")
+        },
+    )
+
+
+def _table(form: _Form) -> dict[str, NDArray[Any]]:
     """Columns of one layer's quads."""
-    count, height, width = activations.maps.shape[1:]
-    mean = activations.maps[0].reshape(-1)
-    low, high = activations.map_range
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        scaled = ((mean.astype(np.float64) - low) / (high - low)).astype(np.float32)
-    pixels = (count, height, width)
-    by_sample = dict(zip(activations.map_samples, activations.maps[1:], strict=True))
-    missing = np.full(mean.size, np.nan, np.float32)
-    return {
-        "layer": np.full(mean.size, index, np.int32),
-        "activation": mean,
-        "activation_scaled": scaled,
-        "filter": np.repeat(activations.channels, height * width),
-        "group": np.repeat(activations.groups, height * width),
-        "row": np.broadcast_to(np.arange(height, dtype=np.int32)[:, None], pixels).reshape(-1),
-        "col": np.broadcast_to(np.arange(width, dtype=np.int32), pixels).reshape(-1),
-        **{_sample_name(s): by_sample.get(s, missing).reshape(-1) for s in samples},
+    shape = (form.grid.count, form.grid.tile_height, form.grid.tile_width)
+    columns: dict[str, Any] = {
+        "layer": np.int32(form.layer),
+        "filter": of_ids(form.channels)[:, None, None],
+        "original_filter": of_ids(form.original_filters)[:, None, None],
+        "row": np.arange(shape[1], dtype=np.int32)[:, None],
+        "col": np.arange(shape[2], dtype=np.int32),
     }
+    return {name: np.broadcast_to(column, shape).reshape(-1) for name, column in columns.items()}
 
 
-def _frame_table(
-    activations: Activations, *, index: int, samples: Sequence[int]
-) -> dict[str, NDArray[Any]]:
+def _frame_table(form: _Form) -> dict[str, NDArray[Any]]:
     """Columns of one layer's frames."""
-    count = activations.maps.shape[1]
-    nan, none = np.full(count, np.nan, np.float32), np.full(count, -1, np.int32)
+    none = np.full(form.grid.count, -1, np.int32)
     return {
-        "layer": np.full(count, index, np.int32),
-        "activation": nan,
-        "activation_scaled": nan,
-        "filter": activations.channels,
-        "group": activations.groups,
+        "layer": np.full(form.grid.count, form.layer, np.int32),
+        "filter": of_ids(form.channels),
+        "original_filter": of_ids(form.original_filters),
         "row": none,
         "col": none,
-        **{_sample_name(s): nan for s in samples},
     }
 
 
-def _frames(grid: TileGrid, placement: Placement) -> NDArray[Any]:
+@functools.lru_cache(maxsize=1)
+def _groups(forms: tuple[_Form, ...], groups: tuple[bytes, ...]) -> vtkDataArray:
+    """Cell array of groups: each layer's quads, then each layer's frames."""
+    by_map = [of_ids(key) for key in groups]
+    by_pixel = [
+        np.repeat(own, form.grid.tile_height * form.grid.tile_width)
+        for form, own in zip(forms, by_map, strict=True)
+    ]
+    return joined("group", [*by_pixel, *by_map], dtype=np.int32)
+
+
+def _pixels(activations: Activations, name: str) -> NDArray[Any]:
+    """Values of one layer's quads, NaN where it has none of that name; broadcasts to them."""
+    of_samples = zip(map(_sample_name, activations.map_samples), activations.maps[1:], strict=True)
+    mean = activations.maps[0]
+    found: NDArray[Any] | None = {"activation": mean, **dict(of_samples)}.get(name)
+    if name == "activation_scaled":
+        low, high = activations.map_range
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            shares = np.subtract(mean, low, dtype=np.float64)
+            shares /= high - low
+            found = shares.astype(np.float32)
+    return np.array(np.nan) if found is None else found.reshape(-1)
+
+
+def _frames(form: _Form) -> NDArray[Any]:
     """Corners of one layer's frames, shape ``(count, 8, 3)``, float32."""
+    grid = form.grid
     left, top = grid.corners()
     sides = np.array([[0, 1, 1, 0]] * 2), np.array([[1, 1, 0, 0]] * 2)
     outwards = np.array([[0.0], [_frame_width(grid)]])
     column = sides[0] * grid.tile_width + outwards * (2 * sides[0] - 1)
     row = sides[1] * grid.tile_height + outwards * (2 * sides[1] - 1)
     result = np.zeros((grid.count, 8, 3), np.float32)
-    result[..., 0] = placement.x(left[:, None] + column.reshape(-1))
-    result[..., 1] = placement.y(top[:, None] + row.reshape(-1))
+    result[..., 0] = form.placement.x(left[:, None] + column.reshape(-1))
+    result[..., 1] = form.placement.y(top[:, None] + row.reshape(-1))
     return result
