@@ -23,5 +23,6 @@ def catalyst_execute(info):
         name = description.GetInputDescriptionName(index)
         if name not in producers:
             producers[name] = TrivialProducer(registrationName=name)
-        # Live ships what a producer last updated to: without this, stale data.
-        producers[name].UpdatePipeline(info.time)
+        # Live ships what a producer last updated to: without this, stale data. The proxy's own
+        # UpdatePipeline would also sum up every array for ParaView's panels, which nobody reads.
+        producers[name].GetClientSideObject().UpdateTimeStep(info.time)

@@ -94,9 +94,9 @@ class Link:
 
         They are ParaView's own until the next call: copy what is to stay.
         """
-        _process_events()
+        self._updated = False
+        self._process_events()
         if self._updated and self._extracts:
-            self._updated = False
             return self._new_frame()  # also the last one before the end of a run
         if not self._closed:
             if not self._extracts:
@@ -105,6 +105,21 @@ class Link:
             self._disconnect()
             self._listen_again(self._port)
         return None
+
+    def _process_events(self) -> None:
+        """Let ParaView take what has come, one capture at most.
+
+        A training that sends one after another would hold us here for as long as it is faster, and
+        none of them would be seen.
+        """
+        manager = vtkProcessModule.GetProcessModule().GetNetworkAccessManager()
+        # The end of every connection is reported as an error, though nothing is wrong.
+        vtkObject.GlobalWarningDisplayOff()
+        try:
+            while not self._updated and manager.ProcessEvents(1) == 1:
+                pass
+        finally:
+            vtkObject.GlobalWarningDisplayOn()
 
     def _ask_for_channels(self) -> None:
         manager = self._link.GetInsituProxyManager()
@@ -171,14 +186,3 @@ def numbers(datasets: Mapping[str, vtkDataObject], name: str) -> set[int]:
     """Return what the datasets say of one number; an empty one arrives without it."""
     found = (datasets[channel].GetFieldData().GetArray(name) for channel in POLYDATA_CHANNELS)
     return {int(array.GetValue(0)) for array in found if array is not None}
-
-
-def _process_events() -> None:
-    manager = vtkProcessModule.GetProcessModule().GetNetworkAccessManager()
-    # The end of every connection is reported as an error, though nothing is wrong.
-    vtkObject.GlobalWarningDisplayOff()
-    try:
-        while manager.ProcessEvents(1) == 1:
-            pass
-    finally:
-        vtkObject.GlobalWarningDisplayOn()

@@ -1,0 +1,30 @@
+"""The client's end of Catalyst Live."""
+
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tensorview.client.paraview import find_paraview
+from tensorview.supervisor import BOOTSTRAP
+
+pytestmark = pytest.mark.paraview
+
+SCRIPT = Path(__file__).with_name("link_in_paraview.py")
+
+
+def test_a_training_that_never_pauses_is_seen_capture_by_capture():
+    """However fast captures come, none of them holds the client until there are no more."""
+    done = subprocess.run(
+        [find_paraview().pvpython, SCRIPT, BOOTSTRAP],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    said = [line for line in done.stdout.splitlines() if line.startswith("[")]
+
+    assert said, done.stdout + done.stderr
+    first, second, third = json.loads(said[-1])
+    assert [second - first, third - second] == [1, 1]
