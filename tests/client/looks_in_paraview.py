@@ -135,6 +135,11 @@ def pictures():
     sizes = {name: list(theatre.view(name).ViewSize) for name in theatre.tabs.views}
     theatre.show(layers=layers, form="atlas", step=200)
     theatre.shoot("atlas")
+    heard = [
+        channel
+        for channel in CHANNELS
+        if theatre.sources[channel].SMProxy.HasObserver("UpdateDataEvent")
+    ]
     fine = theatre.view("maps")
     fine.GetRenderWindow().SetDPI(2 * fine.GetRenderWindow().GetDPI())
     fine.ViewSize = [2 * side for side in fine.ViewSize]
@@ -147,6 +152,7 @@ def pictures():
     theatre.show(layers=[make_layer(np.random.default_rng(0), captures=9, removed=2)], step=450)
     SaveScreenshot(str(FOLDER / "pruned_trajectory.png"), theatre.view("trajectory"))
     return {
+        "heard": heard,
         "pruned": theatre.texts(theatre.view("trajectory")),
         "sources": [registered, sorted(name for name, _ in GetSources())],
         "layouts": [name for name, _ in GetLayouts()],

@@ -118,6 +118,12 @@ def test_tabs_take_the_place_of_the_startup_view(pictures):
     assert pictures["views"] == 15
 
 
+def test_nobody_sums_up_what_is_drawn_as_textures(pictures):
+    """ParaView's panels and lists hear of new cells, not of the million values of an atlas."""
+    assert {"weights", "maps", "correlation"} <= set(pictures["heard"])
+    assert not {"weights_atlas", "maps_atlas", "correlation_atlas"} & set(pictures["heard"])
+
+
 def test_texts_are_no_entries_of_the_pipeline_browser(pictures):
     """Nothing that is written over views is a source."""
     before, after = pictures["sources"]

@@ -14,7 +14,7 @@ from tensorview.client.window.images import Images
 from tensorview.client.window.labels import Labels
 from tensorview.client.window.looks import FLAT, LOOKS
 from tensorview.client.window.notes import Notes, header, leaves, read_notes
-from tensorview.client.window.upkeep import show_now
+from tensorview.client.window.upkeep import keep_quiet, show_now
 from tensorview.client.window.writing import (
     BOTTOM,
     RIGHT,
@@ -133,6 +133,8 @@ class Display:
                     self._shown[channel, FRAMES_PORT] = self._show(
                         frames, array="group", properties=FLAT
                     )
+                if channel in ATLAS_CHANNELS:
+                    keep_quiet(source)
 
     def _show(self, source: Any, *, array: str, properties: Mapping[str, Any]) -> Any:
         shown = show_now(source, self.view)

@@ -16,6 +16,8 @@ from vtkmodules.vtkCommonCore import vtkDataArraySelection
 from vtkmodules.vtkCommonDataModel import vtkDataObject, vtkMultiBlockDataSet, vtkPolyData
 
 from tensorview.client.window.layers import box_labels, chosen
+from tensorview.client.window.upkeep import keep_quiet
+from tensorview.worker.frame import ATLAS_CHANNELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -154,7 +156,7 @@ class Chooser:
         session = servermanager.ActiveConnection.Session
         session.GetProxyDefinitionManager().LoadConfigurationXMLFromString(XML)
         self.source = servermanager.sources.TensorviewLayers(no_update=True)
-        _register(self.source, name="layers")
+        register(self.source, name="layers")
         self._labels: dict[str, str] = {}
         self._applied: list[str] | None = None
         self._filters: list[Any] = []
@@ -169,7 +171,9 @@ class Chooser:
         kind = "TensorviewMaps" if name in ("maps", "maps_atlas") else "TensorviewView"
         made = getattr(servermanager.filters, kind)(Input=source, no_update=True)
         made.Chosen = json.dumps(self._applied)
-        _register(made, name=name)
+        register(made, name=name)
+        if name in ATLAS_CHANNELS:
+            keep_quiet(made)
         self._filters.append(made)
         # ParaView selects what was registered last, but the check boxes are what a user looks for.
         SetActiveSource(self.source)
@@ -199,7 +203,7 @@ class Chooser:
         The check boxes come back when they were deleted, which takes one click beside *Apply*.
         """
         if not servermanager.ProxyManager().GetProxyName("sources", self.source.SMProxy):
-            _register(self.source, name="layers")
+            register(self.source, name="layers")
         boxes = self.source.SMProxy.GetProperty("Layers")
         elements = [boxes.GetElement(index) for index in range(boxes.GetNumberOfElements())]
         ticks = dict(zip(elements[::2], elements[1::2], strict=True))
@@ -213,7 +217,8 @@ class Chooser:
         return True
 
 
-def _register(proxy: Any, *, name: str) -> None:
+def register(proxy: Any, *, name: str) -> None:
+    """Show a source or filter in ParaView's browser under *name*."""
     controller = servermanager.ParaViewPipelineController()
     controller.PreInitializeProxy(proxy)
     controller.PostInitializeProxy(proxy)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from paraview.simple import GetAnimationScene, GetTimeKeeper, PVDReader, ReloadFiles
+from paraview import servermanager
+from paraview.simple import GetAnimationScene, GetTimeKeeper, ReloadFiles
 
+from tensorview.client.window.plugin import register
+from tensorview.client.window.upkeep import keep_quiet
 from tensorview.worker.frame import CHANNELS
 
 if TYPE_CHECKING:
@@ -80,7 +83,9 @@ class ReplayFeed:
                 ReloadFiles(self.sources[channel])
             else:
                 path = self.run_path / f"{channel}.pvd"
-                self.sources[channel] = PVDReader(registrationName=path.name, FileName=str(path))
+                self.sources[channel] = servermanager.sources.PVDReader(FileName=str(path))
+                register(self.sources[channel], name=path.name)
+                keep_quiet(self.sources[channel])  # what is looked at is the filter behind it
         self._scene.UpdateAnimationUsingDataTimeSteps()
         steps = self._steps()
         if at_end and steps:

@@ -88,6 +88,16 @@ def show_now(source: Any, view: Any) -> Any:
     return Show(source, view)
 
 
+def keep_quiet(source: Any) -> None:
+    """Let nobody hear of changes of a source's data, of those who listen now.
+
+    These are panels and lists of ParaView's. At each change they would have every array summed up,
+    which for a million values takes longer than to draw them. They still do so when the user
+    selects the source, and filters that the user adds hear of all.
+    """
+    source.SMProxy.RemoveObservers("UpdateDataEvent")
+
+
 def is_open(view: Any) -> bool:
     """Say whether the user has not closed a view."""
     return bool(servermanager.ProxyManager().GetProxyName("views", view.SMProxy))
