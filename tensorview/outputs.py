@@ -17,6 +17,7 @@ from tensorview.run import Run
 from tensorview.sockets import viewer_listens
 from tensorview.status import SinkStatus
 from tensorview.supervisor import WorkerCommand, WorkerHandle
+from tensorview.transport import EncodedSnapshot
 
 if TYPE_CHECKING:
     from tensorview.settings import LiveTarget, Settings
@@ -112,8 +113,9 @@ class Outputs:
     def publish(self, snapshot: Snapshot) -> None:
         """Hand *snapshot* to every worker; a file worker may hold it up within its bound."""
         self._look_for_viewer()
+        encoded = EncodedSnapshot(snapshot)
         for worker in self.workers.values():
-            worker.publish(snapshot)
+            worker.publish(encoded)
 
     def idle(self, snapshot: Snapshot | None) -> None:
         """Keep viewers served while training stands still; one that comes gets *snapshot*."""
@@ -121,7 +123,7 @@ class Outputs:
         self._look_for_viewer()
         for name in self.workers.keys() - known:
             if snapshot is not None:
-                self.workers[name].publish(snapshot)
+                self.workers[name].publish(EncodedSnapshot(snapshot))
         self.poll()
 
     def status(self) -> dict[str, SinkStatus]:

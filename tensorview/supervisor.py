@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensorview.errors import TransportError
-from tensorview.transport import EncodedSnapshot, Sender, wait_readable
+from tensorview.transport import Sender, wait_readable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tensorview.snapshot import Snapshot
+    from tensorview.transport import EncodedSnapshot
 
 log = logging.getLogger("tensorview")
 
@@ -50,6 +50,10 @@ WORKER_ENVIRONMENT = {
     "MKL_NUM_THREADS": "1",
     "VTK_SMP_BACKEND_IN_USE": "Sequential",
     "VTK_SMP_MAX_THREADS": "1",
+    # Keep freed memory for the next frame: to get its pages anew each time is a third of the work
+    # of a client that receives large frames. (glibc takes no higher threshold than this.)
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
     "PYTHONDONTWRITEBYTECODE": "1",
     "CUDA_VISIBLE_DEVICES": "",
 }
@@ -161,14 +165,13 @@ class WorkerHandle:
         """Process id of the worker as last started."""
         return self._process.pid
 
-    def publish(self, snapshot: Snapshot) -> None:
-        """Hand *snapshot* over, or count it as dropped. Raises nothing."""
+    def publish(self, encoded: EncodedSnapshot) -> None:
+        """Hand a snapshot over, or count it as dropped. Raises nothing."""
         self.poll()
         if self.state == "failed":
             self.dropped += 1
             return
         try:
-            encoded = EncodedSnapshot(snapshot)
             if self._latest_wins:
                 self.dropped += len(self._sender.take_back())
             sent = self._sender.send(encoded) or (
@@ -183,7 +186,7 @@ class WorkerHandle:
             self._lose(
                 "slow",
                 f"The {self.name} worker does not keep up: snapshots are dropped, the first at "
-                f"step {snapshot.step}. Capture less often with every=, or fewer layers or views.",
+                f"step {encoded.step}. Capture less often with every=, or fewer layers or views.",
             )
 
     def _send_after_stall(self, encoded: EncodedSnapshot) -> bool:
@@ -192,6 +195,8 @@ class WorkerHandle:
         while self._stalls and self._stalls[0][0] < started - 60.0:
             self._stalls.popleft()
         allowance = STALL_SECONDS_PER_MINUTE - sum(seconds for _, seconds in self._stalls)
+        if allowance <= 0:
+            return False
         sent = False
         while not sent and (left := started + allowance - time.monotonic()) > 0:
             wait_readable(self._sender.ack_fd, left)
@@ -288,6 +293,7 @@ class WorkerHandle:
                 with contextlib.suppress(OSError):  # then the loss is reported below
                     self._process = start(self._command, self._sender.worker_fds)
             self._sender.end()
+            self._let_hurry()
             self._drain()
         finally:
             self._kill()
@@ -297,6 +303,11 @@ class WorkerHandle:
                 self._report("unwritten", f"The {self.name} worker left {lost} captures unwritten.")
             self.state = "failed" if self.state == "failed" else "closed"
             self._sender.close()
+
+    def _let_hurry(self) -> None:
+        """Take back what the worker did to come after the training, which now waits for it."""
+        with contextlib.suppress(OSError):  # no autogroups here, or somebody changed one just now
+            Path(f"/proc/{self.pid}/autogroup").write_text("0")
 
     def _has_died(self) -> bool:
         return self.state != "failed" and self._process.poll() is not None

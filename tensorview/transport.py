@@ -18,8 +18,9 @@ import os
 import select
 import struct
 import tempfile
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -43,33 +44,64 @@ PLAIN_KINDS = "biuf"  # bool, int, unsigned, float: everything a snapshot may ho
 
 
 class EncodedSnapshot:
-    """A snapshot ready to be copied into a slot: table and arrays, with the size they need."""
+    """A snapshot ready to be copied into slots: table and arrays, with the size they need.
+
+    It is encoded when it is first asked for, which is never where no slot is free, and once for
+    all workers.
+    """
 
     def __init__(self, snapshot: Snapshot) -> None:
-        table, self._arrays = to_table(snapshot)
+        self._snapshot = snapshot
+
+    @property
+    def step(self) -> int:
+        """Step of the snapshot."""
+        return self._snapshot.step
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that it takes.
+
+        Raises:
+            TransportError: more than can be handed over.
+        """
+        return self._layout.nbytes
+
+    @cached_property
+    def _layout(self) -> _Layout:
+        table, arrays = to_table(self._snapshot)
         offset = 0
         places: list[tuple[str, tuple[int, ...], int]] = []
-        for array in self._arrays:
+        for array in arrays:
             places.append((array.dtype.str, array.shape, offset))
             offset += _aligned(array.nbytes)
-        self._table = json.dumps({**table, "arrays": places}, allow_nan=False).encode()
-        self._data_start = _aligned(HEADER.size + len(self._table))
-        self._places = places
-        self.nbytes = self._data_start + offset
-        if self.nbytes > SLOT_STRIDE or len(self._table) > MAX_TABLE_BYTES:
+        text = json.dumps({**table, "arrays": places}, allow_nan=False).encode()
+        data_start = _aligned(HEADER.size + len(text))
+        nbytes = data_start + offset
+        if nbytes > SLOT_STRIDE or len(text) > MAX_TABLE_BYTES:
             raise TransportError(
-                f"Cannot hand over the snapshot of step {snapshot.step}: it takes {self.nbytes} "
+                f"Cannot hand over the snapshot of step {self.step}: it takes {nbytes} "
                 f"bytes, at most {SLOT_STRIDE} fit. Watch fewer layers with layers=[...]."
             )
+        starts = [data_start + offset for _, _, offset in places]
+        return _Layout(text, list(zip(starts, arrays, strict=True)), nbytes)
 
     def write(self, buffer: memoryview) -> None:
         """Copy everything into *buffer*, which holds at least ``nbytes``."""
-        HEADER.pack_into(buffer, 0, MAGIC, len(self._table), self.nbytes)
-        buffer[HEADER.size : HEADER.size + len(self._table)] = self._table
-        for array, (dtype, shape, offset) in zip(self._arrays, self._places, strict=True):
-            start = self._data_start + offset
-            target: NDArray[Any] = np.ndarray(shape, dtype, buffer, start)
+        table, parts, nbytes = self._layout
+        HEADER.pack_into(buffer, 0, MAGIC, len(table), nbytes)
+        buffer[HEADER.size : HEADER.size + len(table)] = table
+        for start, array in parts:
+            target: NDArray[Any] = np.ndarray(array.shape, array.dtype, buffer, start)
             np.copyto(target, array)
+
+
+class _Layout(NamedTuple):
+    """What is written into a slot: the JSON table, each array with its first byte, and the size."""
+
+    table: bytes
+    parts: list[tuple[int, NDArray[Any]]]
+    nbytes: int
 
 
 def decode(buffer: memoryview) -> Snapshot:
@@ -242,7 +274,7 @@ class Sender:
         Raises:
             TransportError: the memory for it is not there.
         """
-        slot = self._choose(encoded.nbytes)
+        slot = self._choose(encoded.nbytes) if self._free else None
         if slot is None:
             return False
         encoded.write(self._file.reserve(slot, encoded.nbytes))
@@ -257,8 +289,8 @@ class Sender:
         """Choose a free slot: a large enough one if there is, else one that may grow."""
         sizes = self._file.sizes()
         fitting = [slot for slot in self._free if sizes.get(slot, 0) >= nbytes]
-        if fitting or not self._free:
-            return min(fitting, default=None)
+        if fitting:
+            return min(fitting)
         # Free slots that are too small hold memory that a larger snapshot needs.
         for slot in self._free & sizes.keys():
             if sum(sizes.values()) + nbytes * 5 // 4 <= self._max_bytes:

@@ -5,12 +5,15 @@ import logging
 import os
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 
-from tensorview import supervisor
+from tensorview import supervisor, transport
 from tensorview.outputs import Outputs
 from tensorview.run import Run
+from tensorview.snapshot import to_table
+from tensorview.worker import main
 from tests.doubles import wait_until
 from tests.snapshots import make_snapshot
 
@@ -79,6 +82,64 @@ def test_a_worker_killed_just_before_the_end_loses_nothing(tmp_path):
         os.waitid(os.P_PID, worker.pid, os.WEXITED | os.WNOWAIT)
 
     assert steps(tmp_path) == [200, 250, 300, 350, 400]
+
+
+def test_a_worker_comes_after_the_training(tmp_path):
+    """Its niceness counts against the training's, although it has a session of its own."""
+    with file_outputs(tmp_path) as outputs:
+        outputs.publish(snapshot(0))
+        wait_until(delivered(outputs, 1), seconds=20, what="the first file")
+        pid = outputs.workers["files"].pid
+        niceness = os.getpriority(os.PRIO_PROCESS, pid)
+        autogroup = Path(f"/proc/{pid}/autogroup")
+        of_session = autogroup.read_text().split()[-1] if autogroup.exists() else "10"
+
+    assert niceness == os.getpriority(os.PRIO_PROCESS, 0) + 10
+    assert of_session == "10"
+
+
+def test_a_change_of_another_session_is_waited_for(monkeypatch):
+    """Of all who are not root, the kernel takes one change in a tenth of a second."""
+    answers = iter([BlockingIOError(11, "Resource temporarily unavailable")] * 3)
+    written = []
+
+    class Autogroup:
+        def write_text(self, text):
+            for error in answers:
+                raise error
+            written.append(text)
+
+    monkeypatch.setattr(main, "AUTOGROUP", Autogroup())
+    monkeypatch.setattr(main, "AUTOGROUP_SECONDS", 0.0)
+    monkeypatch.setattr(os, "nice", written.append)
+
+    main.step_back(7)
+
+    assert written == [7, "7"]
+
+
+def test_a_snapshot_is_encoded_once_for_all_workers_and_not_for_a_full_queue(tmp_path, monkeypatch):
+    """What is asked of the training's time is not asked twice, nor in vain."""
+    encoded = []
+
+    def counted(given):
+        encoded.append(given.step)
+        return to_table(given)
+
+    monkeypatch.setattr(transport, "to_table", counted)
+    monkeypatch.setattr(supervisor, "FILES_SLOTS", 2)
+    monkeypatch.setattr(supervisor, "STALL_SECONDS_PER_MINUTE", 0.0)
+    with file_outputs(tmp_path / "one") as one, file_outputs(tmp_path / "two") as two:
+        one.workers["other"] = two.workers["files"]
+        os.kill(one.workers["files"].pid, signal.SIGSTOP)
+        os.kill(two.workers["files"].pid, signal.SIGSTOP)
+        for index in range(5):
+            one.publish(snapshot(index))
+        del one.workers["other"]
+        os.kill(one.workers["files"].pid, signal.SIGCONT)
+        os.kill(two.workers["files"].pid, signal.SIGCONT)
+
+    assert encoded == [200, 250]
 
 
 def test_p2_a_hung_file_worker_holds_the_training_one_second_a_minute(
