@@ -90,8 +90,9 @@ def describe_layer(
             if activation_plan is not None
             else None
         ),
-        sketch=arrays["sketch"],
-        chosen=arrays.get("axes", np.empty((0, 3))),
+        # A copy: it is remembered, and would hold all that was captured beside it.
+        sketch=arrays["sketch"].copy(),
+        chosen=arrays.get("axes", np.empty((0, 3))).copy(),
         scalars={
             "weight_norm": float(norms[0]),
             "gradient_norm": float(norms[1]),

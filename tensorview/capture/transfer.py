@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -22,10 +23,43 @@ _NUMPY_DTYPES = {
 }
 
 
-class PinnedPool:
-    """Page-locked buffers, which a device can write to on its own; kept for the next capture."""
+class ResultMemory:
+    """Memory for results, used again once nobody holds an array in it.
+
+    New memory at each capture would cost the system as much as to fill it, and leave holes in the
+    training's heap. Two pieces are kept: that of the newest snapshot, and one for the next.
+    """
 
     def __init__(self) -> None:
+        self._pieces: list[NDArray[np.uint8]] = []
+
+    def take(self, nbytes: int) -> NDArray[np.uint8]:
+        """Return *nbytes* that nobody else holds."""
+        for index in range(len(self._pieces)):
+            if _references(self._pieces, index) == _ALONE and len(self._pieces[index]) >= nbytes:
+                return self._pieces[index][:nbytes]
+        self._pieces = [*self._pieces[-1:], np.empty(nbytes, np.uint8)]
+        return self._pieces[-1][:]
+
+
+def _references(pieces: list[NDArray[np.uint8]], index: int) -> int:
+    """How many hold a piece, those included who look; an array holds what it is a view of."""
+    return sys.getrefcount(pieces[index])
+
+
+# Counted rather than known, since it differs between versions of Python.
+_ALONE = _references([np.empty(0, np.uint8)], 0)
+
+
+class PinnedPool:
+    """Page-locked buffers, which a device can write to on its own; kept for the next capture.
+
+    Attributes:
+        results: where what was received is put.
+    """
+
+    def __init__(self) -> None:
+        self.results = ResultMemory()
         self._free: list[Tensor] = []
 
     def take(self, nbytes: int) -> Tensor:
@@ -50,7 +84,7 @@ class Transfer:
         tensors: float32, float64, int64 or bool, on any device. They are packed in the order of the
             device's work, so they may change afterwards; of CUDA the pack crosses on a stream of
             its own, beside what the training does next.
-        pool: of buffers, for results from CUDA.
+        pool: of buffers.
     """
 
     def __init__(self, tensors: Sequence[Tensor], *, pool: PinnedPool) -> None:
@@ -71,7 +105,9 @@ class Transfer:
                 part.event.synchronize()
             buffer = part.host[: part.nbytes].numpy()
             if part.event is not None:
-                buffer = buffer.copy()
+                received = buffer
+                buffer = self._pool.results.take(part.nbytes)
+                np.copyto(buffer, received)
                 self._pool.give_back(part.host)
             for index, (start, stop) in part.places.items():
                 dtype, shape = self._specs[index]
@@ -91,10 +127,12 @@ class _Part:
         for index, piece in zip(members, pieces, strict=True):
             self.places[index] = self.nbytes, self.nbytes + len(piece)
             self.nbytes += len(piece)
-        packed = torch.cat(pieces)
         self.event: torch.cuda.Event | None = None
-        self.host = packed
-        if packed.is_cuda:
+        if not pieces[0].is_cuda:
+            self.host = torch.from_numpy(pool.results.take(self.nbytes))
+            torch.cat(pieces, out=self.host)
+        else:
+            packed = torch.cat(pieces)
             self.host = pool.take(self.nbytes)
             side = _copy_stream(packed.device)
             # The copy waits for the results, and nothing of the training's waits for the copy.

@@ -14,7 +14,7 @@ import torch
 
 import tensorview
 from tensorview.capture import transfer
-from tensorview.capture.transfer import PinnedPool, Transfer
+from tensorview.capture.transfer import PinnedPool, ResultMemory, Transfer
 from tests.networks import make_training, train_steps
 
 PACKAGE = Path(tensorview.__file__).parent
@@ -209,6 +209,53 @@ def test_results_cross_on_a_stream_of_their_own(log):
     for array, value in zip(found, values, strict=True):
         assert np.array_equal(array, value.numpy())
         assert array.shape == tuple(value.shape)
+
+
+def test_memory_is_used_again_once_nobody_holds_an_array_in_it():
+    """Whoever keeps a snapshot's array, or a view of one, keeps its numbers."""
+    pool = PinnedPool()
+
+    def receive(value):
+        (array,) = Transfer([torch.full((1000,), value)], pool=pool).finish()
+        return array
+
+    kept = receive(1.0)[10:20].reshape(2, 5)
+    places = {array.__array_interface__["data"][0] for array in map(receive, (2.0, 3.0, 4.0))}
+    newest = receive(5.0)
+    others = [receive(value) for value in (6.0, 7.0, 8.0)]
+
+    assert kept.tolist() == [[1.0] * 5] * 2
+    assert newest.tolist() == [5.0] * 1000
+    assert [array[0] for array in others] == [6.0, 7.0, 8.0]
+    assert len(places) <= 2
+
+
+def test_what_is_remembered_of_a_capture_does_not_hold_all_of_it():
+    """However long a run is, its captures lie in two pieces of memory."""
+    model, optimizer = make_training()
+    places = set()
+    with tensorview.watch(model, optimizer, every=1, formats=(), live=False) as watcher:
+        for _ in range(15):
+            train_steps(model, optimizer, 1)
+            values = watcher.snapshot().layers[0].weights.values
+            places.add(values.__array_interface__["data"][0])
+
+    assert len(places) == 2
+
+
+def test_a_capture_takes_no_new_memory():
+    """While one result is held, as the newest snapshot is, the next ones take turns."""
+    memory = ResultMemory()
+    newest, places = None, []
+    for _ in range(6):
+        made = memory.take(5000)
+        places.append(made.__array_interface__["data"][0])
+        newest = made
+    larger = memory.take(6000)
+
+    assert len(set(places)) == 2
+    assert len(larger) == 6000
+    assert newest.__array_interface__["data"][0] == places[-1]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")

@@ -170,7 +170,7 @@ def test_large_layers_become_images_and_small_ones_stay_cells():
     rng = np.random.default_rng(0)
     small, large = make_layer(rng, name="small"), make_layer(rng, name="large", filters=7)
     layers = [PanelLayer(k, layer, panels(2)[k]) for k, layer in enumerate((small, large))]
-    view = AtlasView(weights.size, weights.size(small), weights.atlas)
+    view = AtlasView(weights.size, weights.size(small), 10**6, weights.atlas)
 
     def names(form):
         return tuple([e.layer.name for e in part] for part in split(layers, form=form, view=view))
@@ -178,6 +178,26 @@ def test_large_layers_become_images_and_small_ones_stay_cells():
     assert names("auto") == (["small"], ["large"])
     assert names("cells") == (["small", "large"], [])
     assert names("atlas") == ([], ["small", "large"])
+
+
+def test_many_small_layers_do_not_make_a_large_view():
+    """Where they are too many cells together, the largest become images until the rest fits."""
+    rng = np.random.default_rng(0)
+    layers = [
+        make_layer(rng, name=name, filters=n) for name, n in zip("abcd", (3, 8, 2, 5), strict=True)
+    ]
+    entries = [PanelLayer(k, layer, panels(4)[k]) for k, layer in enumerate(layers)]
+    room = sum(weights.size(layer) for layer in (layers[0], layers[2], layers[3]))
+
+    def names(budget):
+        view = AtlasView(weights.size, 10**6, budget, weights.atlas)
+        parts = split(entries, form="auto", view=view)
+        return tuple("".join(entry.layer.name for entry in part) for part in parts)
+
+    assert names(10**6) == ("abcd", "")
+    assert names(room) == ("acd", "b")
+    assert names(room - 1) == ("ac", "bd")
+    assert names(0) == ("", "abcd")
 
 
 def test_limits_are_those_documented():
@@ -189,6 +209,11 @@ def test_limits_are_those_documented():
         20_000,
         250_000,
         20_000,
+    )
+    assert (weights.CELL_BUDGET, maps.CELL_BUDGET, correlation.CELL_BUDGET) == (
+        100_000,
+        250_000,
+        100_000,
     )
     assert list(blocks(frame.datasets["weights_atlas"])) == ["conv1"]
     assert list(blocks(frame.datasets["correlation_atlas"])) == ["conv1"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vtkmodules.vtkCommonDataModel import vtkCompositeDataSet, vtkMultiBlockDataSet
@@ -45,11 +44,13 @@ class AtlasView(NamedTuple):
     Attributes:
         size: number of cells of a layer, 0 where it has nothing for this view.
         limit: most cells of a layer that are still drawn as cells.
+        budget: most cells of all layers.
         draw: draws one layer.
     """
 
     size: Callable[[Layer], int]
     limit: int
+    budget: int
     draw: Callable[[PanelLayer], AtlasImage]
 
 
@@ -60,13 +61,22 @@ def split(
 
     Args:
         layers: of one view.
-        form: ``"auto"`` (layers above the view's limit as images), ``"cells"`` or ``"atlas"``.
+        form: ``"auto"`` (as images what is above the view's limit, and the largest of the rest
+            where they are too many cells together), ``"cells"`` or ``"atlas"``.
         view: says what is too large.
     """
-    limit = {"auto": view.limit, "cells": math.inf, "atlas": 0}[form]
+    if form == "cells":
+        return list(layers), []
+    room = view.budget if form == "auto" else 0
+    small = set()
+    for entry in sorted(layers, key=lambda entry: view.size(entry.layer)):
+        size = view.size(entry.layer)
+        if size <= min(room, view.limit):
+            small.add(entry.index)
+            room -= size
     return (
-        [entry for entry in layers if view.size(entry.layer) <= limit],
-        [entry for entry in layers if view.size(entry.layer) > limit],
+        [entry for entry in layers if entry.index in small],
+        [entry for entry in layers if entry.index not in small],
     )
 
 

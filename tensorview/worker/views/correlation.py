@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 CELL_LIMIT = 20_000
 """Pairs of a layer above which it goes to the atlas."""
+CELL_BUDGET = 100_000
+"""Pairs of all layers above which the largest go there, too."""
 COLOR_RANGE = (-1.0, 1.0)
 
 

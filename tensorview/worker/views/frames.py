@@ -88,9 +88,11 @@ _LOOKS = {
 }
 
 _ATLAS_VIEWS: dict[str, AtlasView] = {
-    "weights": AtlasView(weights.size, weights.CELL_LIMIT, weights.atlas),
-    "maps": AtlasView(maps.size, maps.CELL_LIMIT, maps.atlas),
-    "correlation": AtlasView(correlation.size, correlation.CELL_LIMIT, correlation.atlas),
+    "weights": AtlasView(weights.size, weights.CELL_LIMIT, weights.CELL_BUDGET, weights.atlas),
+    "maps": AtlasView(maps.size, maps.CELL_LIMIT, maps.CELL_BUDGET, maps.atlas),
+    "correlation": AtlasView(
+        correlation.size, correlation.CELL_LIMIT, correlation.CELL_BUDGET, correlation.atlas
+    ),
 }
 
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 CELL_LIMIT = 250_000
 """Pixels of a layer above which it goes to the atlas."""
+CELL_BUDGET = 250_000
+"""Pixels of all layers above which the largest go there, too."""
 GUTTER_SHARE = 24
 """A gutter is one pixel, and one more for this many pixels of the longer side of a map."""
 FRAME_OF_GUTTER, FRAME_OF_MAP = 0.35, 0.08
