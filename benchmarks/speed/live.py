@@ -5,12 +5,9 @@ Live worker and client are real, each in a process of ParaView's own Python.
 
 import contextlib
 import dataclasses
-import json
 import os
 import socket
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -19,26 +16,25 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional as F  # noqa: N812  # PyTorch's own convention
 
 import tensorview
+from benchmarks.speed.client import (
+    POLL_SECONDS,
+    PUBLISH_EVERY_SECONDS,
+    WAIT_SECONDS,
+    Client,
+    in_paraview,
+    until_connected,
+)
 from benchmarks.speed.rows import Row, alternate, main, ratio
+from benchmarks.speed.trainings import lenet
 from tensorview.client.paraview import find_paraview
 from tensorview.outputs import Outputs, catalyst_script
 from tensorview.settings import LiveTarget
 from tensorview.snapshot import Snapshot
-from tensorview.supervisor import BOOTSTRAP, worker_environment
+from tensorview.supervisor import BOOTSTRAP
 from tensorview.transport import EncodedSnapshot
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parents[1] / "examples"))
-
-from networks import LeNet5  # noqa: E402  # the line above
-
-WAIT_SECONDS = 60.0
-POLL_SECONDS = 0.002
-PUBLISH_EVERY_SECONDS = 0.03
-"""More often than frames can arrive."""
 LARGE = 1e6
 """No activation is that large: added to a capture's number, it marks a frame."""
 
@@ -194,10 +190,8 @@ def loopback(nbytes: int) -> str:
 
 def following(*, seconds: float) -> Row:
     """Row 9: from the end of an optimizer step to its data at the client, LeNet-5, every=1."""
-    torch.manual_seed(0)
-    model = LeNet5()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    images, labels = torch.rand(64, 1, 28, 28), torch.randint(10, (64,))
+    training = lenet()
+    model, optimizer = training.model, training.optimizer
     ends: dict[int, float] = {}
     number = iter(range(1, 10**9))
     # Before the watcher's own: what we do at a step's end is part of the time.
@@ -209,18 +203,10 @@ def following(*, seconds: float) -> Row:
             model, optimizer, every=1, run_dir=Path(folder) / "run", live=f"localhost:{client.port}"
         ) as watcher,
     ):
-
-        def train() -> None:
-            loss = F.cross_entropy(model(images), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            watcher.log(loss=loss)
-            optimizer.step()
-
-        until_connected(train, client)
+        until_connected(training.step, client)
         began, before = time.monotonic(), len(ends)
         while (ended := time.monotonic()) < began + seconds:
-            train()
+            training.step()
         steps = len(ends) - before
         frames = [frame for frame in client.frames_after(began) if frame["at"] < ended]
         status = watcher.status()
@@ -260,62 +246,6 @@ def points_sender(port: int, *, seconds: float, shape: tuple[int, ...]) -> Itera
     with in_paraview("live_points.py", BOOTSTRAP, port, script, seconds, *shape) as process:
         yield
         process.kill()
-
-
-class Client:
-    """A headless client that keeps account of what has come. A context manager."""
-
-    def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
-        self._ends = contextlib.ExitStack()
-
-    def __enter__(self) -> "Client":  # noqa: PYI034  # typing.Self needs Python 3.11
-        """Wait until it listens."""
-        self._log = Path(self._ends.enter_context(tempfile.TemporaryDirectory())) / "client.log"
-        output = self._ends.enter_context(self._log.open("wb"))
-        process = in_paraview("live_client.py", BOOTSTRAP, self.port, output=output)
-        self._process = self._ends.enter_context(process)
-        self._ends.callback(self._process.kill)
-        deadline = time.monotonic() + WAIT_SECONDS
-        while not self._said() and time.monotonic() < deadline:
-            time.sleep(POLL_SECONDS)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End it."""
-        self._ends.close()
-
-    def frames_after(self, moment: float) -> list[dict]:
-        """Return step, capture, largest activation and time of each frame that came later."""
-        return [found for found in self._said() if found.get("at", 0.0) > moment]
-
-    def _said(self) -> list[dict]:
-        # ParaView's own messages stand between its lines.
-        lines = self._log.read_text(errors="replace").splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{") and line.endswith("}")]
-
-
-def in_paraview(script: str, *arguments: object, output=subprocess.DEVNULL) -> subprocess.Popen:
-    """Start one of the scripts beside this file in ParaView's Python."""
-    return subprocess.Popen(
-        [find_paraview().pvpython, HERE / script, *map(str, arguments)],
-        env=worker_environment(os.environ, foreign_python=True),
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT,
-    )
-
-
-def until_connected(publish, client: Client) -> None:
-    """Publish until frames arrive."""
-    deadline = time.monotonic() + WAIT_SECONDS
-    while len(client.frames_after(0.0)) < 3:
-        if time.monotonic() > deadline:
-            raise TimeoutError("no frame has come to the client")
-        publish()
-        time.sleep(PUBLISH_EVERY_SECONDS)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,9 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from benchmarks.speed.client import Client
 from benchmarks.speed.rows import Row, main
-from benchmarks.speed.trainings import lenet, viewer
+from benchmarks.speed.trainings import lenet
 
 MEBIBYTE = 2**20
 
@@ -21,9 +22,9 @@ MEBIBYTE = 2**20
 def measure(*, quick: bool) -> Iterator[Row]:
     """Measure row 14: LeNet-5, every step captured, files and live, all views."""
     rounds, steps = (1, 4) if quick else (3, 200)
-    with tempfile.TemporaryDirectory() as name, viewer(Path(name)) as port:
+    with tempfile.TemporaryDirectory() as name, Client() as client:
         pairs = [
-            (train(steps, port=port, folder=Path(name) / str(number)), train(steps))
+            (train(steps, port=client.port, folder=Path(name) / str(number)), train(steps))
             for number in range(rounds)
         ]
     added = statistics.median(with_us["bytes"] - alone["bytes"] for with_us, alone in pairs)

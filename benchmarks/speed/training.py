@@ -1,6 +1,8 @@
 """Measure what a training pays for being watched, and what TensorBoard and wandb take for less.
 
-One training step in turn with and without; every contestant trains a model of its own.
+Steps in turn with and without; every contestant trains a model of its own. Live means a client that
+receives what it is sent. Training has one thread, so that a core is left for workers and client;
+one row gives it all cores.
 """
 
 import contextlib
@@ -15,8 +17,9 @@ from pathlib import Path
 import torch
 
 import tensorview
+from benchmarks.speed.client import Client, until_connected
 from benchmarks.speed.rows import Row, alternate, main, ratio
-from benchmarks.speed.trainings import Training, lenet, resnet, viewer
+from benchmarks.speed.trainings import Training, lenet, resnet
 
 MICROSECONDS = 1e6
 MILLISECONDS = 1e3
@@ -27,56 +30,53 @@ def measure(*, quick: bool) -> Iterator[Row]:
     logging.getLogger("tensorview").setLevel(logging.ERROR)
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(1)
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        with viewer(folder) as port:
-            yield from every_fifty(
-                lenet, port=port, folder=folder, quick=quick, number="1", limit=1.02, steps=150
-            )
-            torch.set_num_threads(cores)
-            yield from every_fifty(
-                lenet,
-                port=port,
-                folder=folder,
-                quick=quick,
-                number=f"1, {cores} threads",
-                limit=1.02,
-                steps=150,
-            )
-            torch.set_num_threads(1)
-            yield from against_peers(port=port, folder=folder, quick=quick)
-            yield from every_fifty(
-                resnet, port=port, folder=folder, quick=quick, number="4", limit=1.01, steps=50
-            )
+    yield now_and_then(lenet, number="1", limit=1.02, steps=150, quick=quick)
+    torch.set_num_threads(cores)
+    yield now_and_then(lenet, number=f"1, {cores} threads", limit=1.02, steps=150, quick=quick)
+    torch.set_num_threads(1)
+    yield from every_step(activations="probe", quick=quick)
+    yield from every_step(activations="batch", quick=quick)
+    yield now_and_then(resnet, number="4", limit=1.01, steps=50, rounds=4, quick=quick)
     yield idle_hook(quick=quick)
 
 
-def every_fifty(
-    make, *, port: int, folder: Path, quick: bool, number: str, limit: float, steps: int
-) -> Iterator[Row]:
-    """Compare blocks of steps, some of them captured, with blocks of a training without us.
+@contextlib.contextmanager
+def watched(training: Training, *, every: int, activations: str = "probe"):
+    """Watch a training, files and live, all views; yield the watcher once frames arrive."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Client() as client,
+        tensorview.watch(
+            training.model,
+            training.optimizer,
+            every=1,
+            activations=activations,
+            run_dir=Path(folder) / "run",
+            live=f"localhost:{client.port}",
+        ) as watcher,
+    ):
+        until_connected(training.step, client)
+        watcher._controls.every = every  # noqa: SLF001  # only until there was a picture each step
+        yield watcher
 
-    A capture lies half a period before its block ends, so that what the workers do with it falls
-    into the same block.
+
+def now_and_then(
+    make, *, number: str, limit: float, steps: int, quick: bool, rounds: int = 8
+) -> Row:
+    """Compare blocks of steps, one in fifty captured, with blocks of an unwatched training.
+
+    Captures lie in the midst of a block, so that what the workers do with them falls into it.
     """
-    watched, alone = make(), make()
-    every = 2 if quick else 50
-    steps = 2 if quick else steps
-    with tensorview.watch(
-        watched.model,
-        watched.optimizer,
-        every=every,
-        run_dir=folder / f"{number}-run",
-        live=f"localhost:{port}",
-    ) as watcher:
-        watched.seconds(every // 2)
+    ours, alone = make(), make()
+    every, steps = (2, 2) if quick else (50, steps)
+    with watched(ours, every=every) as watcher:
+        ours.seconds(every - watcher.status().step % every + every // 2)
         with_us, without = alternate(
-            lambda: watched.seconds(steps),
-            lambda: alone.seconds(steps),
-            rounds=2 if quick else 6,
+            lambda: ours.seconds(steps), lambda: alone.seconds(steps), rounds=2 if quick else rounds
         )
-        cost = watcher.status().cost
-    yield Row(
+        live = watcher.status().sinks["live"]
+    step = statistics.median(without)
+    return Row(
         number=number,
         work=f"{type(alone.model).__name__}, every={every}, files and live: step with / without",
         value=ratio(with_us, without),
@@ -84,84 +84,82 @@ def every_fifty(
         target=limit,
         figures={
             "with [ms]": statistics.median(with_us) * MILLISECONDS,
-            "without [ms]": statistics.median(without) * MILLISECONDS,
-            "own account [%]": 100 * cost,
+            "without [ms]": step * MILLISECONDS,
+            "frames at the client": float(live.delivered),
         },
+        floor=f"the probe's own pass alone: {1 + passes(alone) / every / step:.4f}",
     )
 
 
-def against_peers(*, port: int, folder: Path, quick: bool) -> Iterator[Row]:
+def every_step(*, activations: str, quick: bool) -> Iterator[Row]:
     """Compare what one captured step takes longer: ours, TensorBoard's and wandb's."""
     steps = 2 if quick else 20
-    alone, watched, boarded, tracked = lenet(), lenet(), lenet(), lenet()
+    alone, ours, boarded, tracked = lenet(), lenet(), lenet(), lenet()
     with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         board = stack.enter_context(tensorboard(boarded, folder / "tensorboard"))
         track = stack.enter_context(wandb(tracked, folder / "wandb"))
-        watcher = stack.enter_context(
-            tensorview.watch(
-                watched.model,
-                watched.optimizer,
-                every=1,
-                run_dir=folder / "run",
-                live=f"localhost:{port}",
-            )
-        )
-        plain, ours, theirs, tracks = alternate(
+        watcher = stack.enter_context(watched(ours, every=1, activations=activations))
+        plain, *with_each = alternate(
             lambda: alone.seconds(steps),
-            lambda: watched.seconds(steps),
+            lambda: ours.seconds(steps),
             lambda: board(steps),
             lambda: track(steps),
-            rounds=2 if quick else 12,
+            rounds=2 if quick else 16,
         )
-        status = watcher.status()
+        sinks = watcher.status().sinks
     extra, board_extra, wandb_extra = (
         [with_it - without for with_it, without in zip(seconds, plain, strict=True)]
-        for seconds in (ours, theirs, tracks)
+        for seconds in with_each
     )
     figures = {
         "ours [ms]": statistics.median(extra) * MILLISECONDS,
         "step alone [ms]": statistics.median(plain) * MILLISECONDS,
+        **{f"{name}, captures dropped": float(sink.dropped) for name, sink in sinks.items()},
     }
-    dropped = {f"{name} dropped": float(sink.dropped) for name, sink in status.sinks.items()}
-    floor = f"the probe's own pass: {probe_seconds(alone) * MILLISECONDS:.1f} ms"
+    floor = ""
+    if activations == "probe":
+        floor = f"the probe's own pass: {passes(alone) * MILLISECONDS:.1f} ms"
+    suffix = "" if activations == "probe" else ", batch"
     yield Row(
-        number="2",
-        work="LeNet-5, every=1, all views, files and live: extra time a captured step / "
-        "TensorBoard's histograms of weights, gradients and activations",
+        number=f"2{suffix}",
+        work=f'LeNet-5, every=1, activations="{activations}", all views, files and live: what a '
+        "captured step takes longer / with TensorBoard's histograms of the same",
         value=ratio(extra, board_extra),
         unit="x",
         target=0.2,
-        figures=figures
-        | {"TensorBoard [ms]": statistics.median(board_extra) * MILLISECONDS}
-        | dropped,
+        figures=figures | {"TensorBoard [ms]": statistics.median(board_extra) * MILLISECONDS},
         floor=floor,
     )
     yield Row(
-        number="3",
-        work='the same / wandb.watch(log="all"), which has no activations',
+        number=f"3{suffix}",
+        work='the same / with wandb.watch(log="all"), which has no activations',
         value=ratio(extra, wandb_extra),
         unit="x",
         target=0.5,
-        figures=figures | {"wandb [ms]": statistics.median(wandb_extra) * MILLISECONDS},
+        figures={
+            "ours [ms]": figures["ours [ms]"],
+            "wandb [ms]": statistics.median(wandb_extra) * MILLISECONDS,
+        },
         floor=floor,
     )
 
 
-def probe_seconds(training: Training, *, samples: int = 64) -> float:
-    """Time the model alone on as many samples as the probe has."""
+def passes(training: Training, *, samples: int = 64) -> float:
+    """Seconds that the model alone takes for as many samples as the probe has."""
     images = training.images[:samples]
-    with torch.no_grad():
-        (seconds,) = alternate(lambda: void(training.model(images)), rounds=20)
+
+    def run() -> None:
+        with torch.no_grad():
+            training.model(images)
+
+    (seconds,) = alternate(run, rounds=20)
     return statistics.median(seconds)
-
-
-def void(_: object) -> None:
-    """Let a result go, so that the call is timed as a whole."""
 
 
 @contextlib.contextmanager
 def tensorboard(training: Training, folder: Path):
-    """Yield a function that trains with histograms of all a layer has, at each step."""
+    """Yield a function that trains with histograms of all that a layer has, at each step."""
     from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  # seconds
 
     layers = {
@@ -200,13 +198,8 @@ def wandb(training: Training, folder: Path):
     import wandb as peer  # noqa: PLC0415  # seconds
 
     folder.mkdir()
-    os.environ |= {
-        "WANDB_SILENT": "true",
-        "WANDB_DIR": str(folder),
-        "WANDB_DATA_DIR": str(folder),
-        "WANDB_CACHE_DIR": str(folder),
-        "WANDB_CONFIG_DIR": str(folder),
-    }
+    places = ("WANDB_DIR", "WANDB_DATA_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR")
+    os.environ |= {"WANDB_SILENT": "true", **dict.fromkeys(places, str(folder))}
     with peer.init(mode="offline", dir=str(folder), project="speed") as run:
         run.watch(training.model, log="all", log_freq=1)
 
@@ -230,7 +223,7 @@ def idle_hook(*, quick: bool) -> Row:
         parameter(torch.zeros(1, 1)).sum().backward()
         return parameter, found
 
-    (watched, ours), (_, theirs) = optimizer(), optimizer()
+    (model, ours), (_, theirs) = optimizer(), optimizer()
 
     def steps(stepped):
         started = time.perf_counter()
@@ -241,16 +234,11 @@ def idle_hook(*, quick: bool) -> Row:
     with (
         tempfile.TemporaryDirectory() as folder,
         tensorview.watch(
-            watched,
-            ours,
-            every=10**9,
-            probe=torch.zeros(1, 1),
-            run_dir=Path(folder) / "run",
-            live="auto",
+            model, ours, every=10**9, probe=torch.zeros(1, 1), run_dir=Path(folder) / "run"
         ),
     ):
         ours.step()  # the first one is captured
-        with_us, without = alternate(lambda: steps(ours), lambda: steps(theirs), rounds=7)
+        with_us, without = alternate(lambda: steps(ours), lambda: steps(theirs), rounds=8)
     return Row(
         number="5",
         work="an optimizer step without a capture: what our hooks add",

@@ -1,11 +1,8 @@
 """Real trainings that are measured, watched and not: networks, data, one step at a time."""
 
-import contextlib
 import os
-import socket
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -16,8 +13,6 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from lenet5_mnist import mnist
 from networks import LeNet5, ResNet20
 from resnet20_cifar10 import cifar_images, weights_of
-
-from tensorview.client.recorder import Recorder
 
 
 class Training:
@@ -78,13 +73,3 @@ def resnet() -> Training:
     else:
         images, labels = cifar_images(None)
     return Training(model, images, labels, batch=128)
-
-
-@contextlib.contextmanager
-def viewer(folder: Path) -> Iterator[int]:
-    """A ParaView client without a window that takes all it is sent; yields its port."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with Recorder(folder / "received", port=port, idle_seconds=600.0):
-        yield port
