@@ -1,8 +1,8 @@
 """Measure what a training pays for being watched, and what TensorBoard and wandb take for less.
 
 Steps in turn with and without; every contestant trains a model of its own. Live means a client that
-receives what it is sent. Training has one thread, so that a core is left for workers and client;
-one row gives it all cores.
+receives what it is sent, in what time the others leave. Training has one thread, so that a core is
+left for workers and client; one row gives it all cores.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ def watched(training: Training, *, every: int, activations: str = "probe"):
     """Watch a training, files and live, all views; yield the watcher once frames arrive."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        Client() as client,
+        Client(aside=True) as client,
         tensorview.watch(
             training.model,
             training.optimizer,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tensorview.snapshot import Snapshot
     from tensorview.worker.sinks import Sink
 
-NICENESS = {"live": 5, "files": 10}
+NICENESS = 10
 """Somebody waits for a picture and nobody for a file. Both at 10, beside a training that takes all
 cores pictures come a third less often, and later by two thirds."""
 AUTOGROUP = Path("/proc/self/autogroup")
@@ -53,7 +53,7 @@ def main(options: dict[str, Any]) -> int:
         worker.say(fault=f"{error}")
         return 1
     # Not before: beside a training that takes all cores it would need a minute to start.
-    step_back(NICENESS[options["sink"]])
+    step_back(NICENESS)
     try:
         with contextlib.closing(sink):
             worker.run(sink)

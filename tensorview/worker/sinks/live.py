@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from tensorview.worker.frame import Frame
 
 LIVE_URL_VARIABLE = "TENSORVIEW_LIVE_URL"
+FRAME_SECONDS = 0.1
+"""From one frame to the next at least: nobody sees more, and each takes from the cores of training
+and viewer. What comes meanwhile is overwritten by what comes after it."""
 REFRESH_SECONDS = {"waiting": 1.0, "connected": 2.0}
 """How often the last frame is offered again while no new one comes: a viewer that has just
 connected, or has just asked for one more channel, is served then and not at the next capture."""
@@ -69,6 +72,7 @@ class LiveSink:
             ParaViewError: the script failed, or did not run.
         """
         self._frame = frame
+        started = time.monotonic()
         # Catalyst wants time to grow: a frame shown again comes just after itself.
         self._time = max(float(frame.step), math.nextafter(self._time, math.inf))
         description = vtkCPDataDescription()
@@ -86,7 +90,10 @@ class LiveSink:
         self._sent_at = time.monotonic()
         self.state = "connected" if connected_to(self._port) else "waiting"
         self._script.check()
-        return self.state == "connected" or not self._script.goes_live
+        if not self._script.goes_live:
+            return True
+        time.sleep(max(0.0, started + FRAME_SECONDS - self._sent_at))
+        return self.state == "connected"
 
     def idle(self) -> None:
         """Offer the last frame again now and then."""
