@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensorview.client.paraview import INSTALL_HINT, ParaView, find_paraview, find_pvpython
+from tensorview.encoding import EncodedSnapshot
 from tensorview.errors import ParaViewError, TransportError, UnwritableRunError
 from tensorview.run import Run
 from tensorview.sockets import viewer_listens
 from tensorview.status import SinkStatus
 from tensorview.supervisor import WorkerCommand, WorkerHandle
-from tensorview.transport import EncodedSnapshot
 
 if TYPE_CHECKING:
     from tensorview.settings import LiveTarget, Settings

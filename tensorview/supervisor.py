@@ -26,7 +26,7 @@ from tensorview.transport import Sender, wait_readable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from tensorview.transport import EncodedSnapshot
+    from tensorview.encoding import EncodedSnapshot
 
 log = logging.getLogger("tensorview")
 

@@ -29,11 +29,11 @@ from benchmarks.speed.client import (
 from benchmarks.speed.rows import Row, alternate, main, ratio
 from benchmarks.speed.trainings import lenet
 from tensorview.client.paraview import find_paraview
+from tensorview.encoding import EncodedSnapshot
 from tensorview.outputs import Outputs, catalyst_script
 from tensorview.settings import LiveTarget
 from tensorview.snapshot import Snapshot
 from tensorview.supervisor import BOOTSTRAP
-from tensorview.transport import EncodedSnapshot
 
 LARGE = 1e6
 """No activation is that large: added to a capture's number, it marks a frame."""

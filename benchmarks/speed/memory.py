@@ -66,7 +66,7 @@ def train_here(steps: int, *, port: int, run_dir: str) -> None:
     snapshot = 0
     held = anonymous_bytes()
     if watcher is not None:
-        from tensorview.transport import EncodedSnapshot  # noqa: PLC0415
+        from tensorview.encoding import EncodedSnapshot  # noqa: PLC0415
 
         snapshot = EncodedSnapshot(watcher.snapshot()).nbytes
         watcher.close()

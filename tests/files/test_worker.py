@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from tensorview.client.paraview import find_paraview
+from tensorview.encoding import EncodedSnapshot
 from tensorview.errors import SnapshotError
 from tensorview.outputs import Outputs, catalyst_script
 from tensorview.run import Run
 from tensorview.supervisor import WorkerCommand, start
-from tensorview.transport import EncodedSnapshot, Sender
+from tensorview.transport import Sender
 from tensorview.worker.main import MAX_FAULT_BYTES, MAX_FAULT_CHARACTERS, Worker
 from tensorview.worker.sinks.memory import MemorySink
 from tests.doubles import Viewer, free_port, wait_until

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tensorview import supervisor, transport
+from tensorview import encoding, supervisor
 from tensorview.outputs import Outputs
 from tensorview.run import Run
 from tensorview.snapshot import to_table
@@ -126,7 +126,7 @@ def test_a_snapshot_is_encoded_once_for_all_workers_and_not_for_a_full_queue(tmp
         encoded.append(given.step)
         return to_table(given)
 
-    monkeypatch.setattr(transport, "to_table", counted)
+    monkeypatch.setattr(encoding, "to_table", counted)
     monkeypatch.setattr(supervisor, "FILES_SLOTS", 2)
     monkeypatch.setattr(supervisor, "STALL_SECONDS_PER_MINUTE", 0.0)
     with file_outputs(tmp_path / "one") as one, file_outputs(tmp_path / "two") as two:

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tensorview import transport
+from tensorview import encoding, transport
+from tensorview.encoding import EncodedSnapshot, decode
 from tensorview.errors import SnapshotError, TransportError
 from tensorview.snapshot import to_table
-from tensorview.transport import EncodedSnapshot, Receiver, Sender, decode
+from tensorview.transport import Receiver, Sender
 from tests.snapshots import make_layer, make_snapshot
 
 
@@ -170,7 +171,7 @@ def test_shared_memory_falls_back_to_the_temporary_directory(monkeypatch, tmp_pa
 def test_damaged_bytes_are_refused(data):
     """Bytes that lie about sizes or types are an error or a snapshot, never anything else."""
     buffer = encoded_bytes(make_snapshot(np.random.default_rng(0)))
-    header = transport.HEADER.size + 2000
+    header = encoding.HEADER.size + 2000
     for _ in range(data.draw(st.integers(1, 4))):
         where = data.draw(st.integers(0, header))
         buffer[where] = data.draw(st.integers(0, 255))
@@ -183,13 +184,13 @@ def test_damaged_bytes_are_refused(data):
 def test_a_table_that_announces_too_much_allocates_nothing():
     """A shape of terabytes is refused by comparing sizes, not by trying."""
     buffer = encoded_bytes(make_snapshot(np.random.default_rng(0)))
-    table_bytes = transport.HEADER.unpack_from(buffer)[1]
-    table = json.loads(buffer[transport.HEADER.size : transport.HEADER.size + table_bytes])
+    table_bytes = encoding.HEADER.unpack_from(buffer)[1]
+    table = json.loads(buffer[encoding.HEADER.size : encoding.HEADER.size + table_bytes])
     table["arrays"][0][1] = [2**40]
     lie = json.dumps(table).encode()
     forged = bytearray(len(buffer) + 4096)
-    transport.HEADER.pack_into(forged, 0, transport.MAGIC, len(lie), len(forged))
-    forged[transport.HEADER.size : transport.HEADER.size + len(lie)] = lie
+    encoding.HEADER.pack_into(forged, 0, encoding.MAGIC, len(lie), len(forged))
+    forged[encoding.HEADER.size : encoding.HEADER.size + len(lie)] = lie
 
     with pytest.raises(SnapshotError, match="are more than the"):
         decode(memoryview(forged))
@@ -198,8 +199,8 @@ def test_a_table_that_announces_too_much_allocates_nothing():
 def test_nothing_in_a_table_is_executed():
     """Only plain numbers cross: an object dtype is refused."""
     buffer = encoded_bytes(make_snapshot(np.random.default_rng(0)))
-    table_bytes = transport.HEADER.unpack_from(buffer)[1]
-    start = transport.HEADER.size
+    table_bytes = encoding.HEADER.unpack_from(buffer)[1]
+    start = encoding.HEADER.size
     text = bytes(buffer[start : start + table_bytes])
     forged = text.replace(b'["<i4"', b'["|O" ', 1)
     buffer[start : start + table_bytes] = forged
