@@ -43,7 +43,7 @@ system:
 	  exit 1; \
 	fi
 
-# BENCH: options of benchmarks/speed, as in `make bench BENCH="--theme compute"`.
+# BENCH: options of benchmarks/speed, as in `make bench BENCH="--theme training"`.
 bench: setup
 	@$(BIN)/python -m benchmarks.speed $(BENCH)
 
