@@ -126,6 +126,7 @@ class Listener:
         if self._pause is None:
             return
         started, before = time.monotonic(), self.paused_seconds
+        spent = self._guard.seconds
         try:
             while self._pause is not None:
                 self._guard.do(idle, step=step)
@@ -135,6 +136,7 @@ class Listener:
                 if self._pause is not None and time.monotonic() >= self._look_at:
                     self._obey_all()
         finally:
+            self._guard.seconds = spent  # training stood still anyway
             self._go_on("it was interrupted")
 
     def close(self) -> None:

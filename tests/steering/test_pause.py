@@ -213,6 +213,19 @@ def test_a_pause_is_no_cost(tmp_path):
         assert watcher.status().cost > ours / (elapsed - 2)
 
 
+def test_what_is_done_in_a_pause_is_no_cost(tmp_path):
+    """A pause is left out of the wall time, so a budget would take its work for a dear capture."""
+    with watched(tmp_path) as (watcher, run):
+        watcher._idle = lambda: time.sleep(0.2)
+        before = watcher._guard.seconds
+        steering.send(run, "pause", seconds=1)
+        while not messages(run, "resumed"):
+            watcher.step()
+            time.sleep(0.005)
+
+        assert watcher._guard.seconds - before < 0.4
+
+
 @pytest.mark.paraview
 def test_a_viewer_that_comes_in_a_pause_is_shown_where_training_stands(tmp_path):
     """The worker is started for it, and handed the last picture, though no capture comes."""
