@@ -37,6 +37,10 @@ MAX_CAPTURES = 512
 """Of which a snapshot tells: points of a path, rows of the table of scalars. Every capture's files
 repeat them, so this bounds what a capture of a long run takes."""
 
+LEAST_POSITIONS = 8
+"""Of a map, that these are taken over however many samples there are: fewer would be those of its
+corners and edges, where padding shows."""
+
 # Histogram, its range, zero mass, index and group of one channel, in float32 and int32.
 _CHANNEL_BYTES = 4 * (32 + 2 + 1 + 2)
 
@@ -258,14 +262,16 @@ def _plan_activation(
 def position_step(size: tuple[int, ...], probe_size: int) -> int:
     """Choose the distance of positions so that a channel has about `MAX_VALUES` values.
 
-    It shares no divisor with the width of a map, so that no column is left out.
+    More where these are fewer than `LEAST_POSITIONS` a sample. The distance shares no divisor with
+    the width of a map, so that no column is left out.
 
     Args:
         size: shape of one sample's activation, channels first.
         probe_size: samples.
     """
     height, width = fold_map(size)
-    step = max(1, -(-height * width * probe_size // MAX_VALUES))
+    positions = height * width
+    step = max(1, min(-(-positions * probe_size // MAX_VALUES), positions // LEAST_POSITIONS))
     while math.gcd(step, width) > 1:
         step += 1
     return step

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from tensorview.bounds import (
+    LEAST_POSITIONS,
     MAX_VALUES,
     evenly,
     fold_map,
@@ -126,15 +127,28 @@ def test_maps_are_averaged_no_more_than_needed():
 
 @pytest.mark.parametrize(
     ("size", "probe_size"),
-    [((64, 224, 224), 64), ((16, 28, 28), 64), ((8, 7), 5000), ((10,), 64), ((4, 0, 0), 64)],
+    [
+        ((64, 224, 224), 64),
+        ((16, 28, 28), 64),
+        ((8, 7), 5000),
+        ((8, 7, 7), 10_000),
+        ((8, 4, 4), 10_000),
+        ((10,), 64),
+        ((10,), 10_000),
+        ((4, 0, 0), 64),
+    ],
 )
 def test_statistics_take_some_thousand_values_a_channel_from_every_column(size, probe_size):
-    """At most MAX_VALUES, but for whole samples; of few values all; no column is left out."""
+    """At most MAX_VALUES, but for some of every sample; of few values all; no column is left out.
+
+    Of very many samples it is not the corner of each map alone.
+    """
     step = position_step(size, probe_size)
     height, width = fold_map(size)
     chosen = np.arange(height * width)[::step]
 
-    assert len(chosen) * probe_size <= max(MAX_VALUES + probe_size, probe_size)
+    assert len(chosen) * probe_size <= MAX_VALUES + 2 * LEAST_POSITIONS * probe_size
+    assert len(chosen) >= min(LEAST_POSITIONS // 2, height * width)
     assert step == 1 or height * width * probe_size > MAX_VALUES
     assert len(np.unique(chosen % max(1, width))) == min(width, len(chosen))
 
