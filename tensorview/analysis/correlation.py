@@ -195,9 +195,12 @@ def _sums(maps: Tensor, shift: Tensor, scale: Tensor | None) -> tuple[Tensor, Te
 
 
 def _gram(rows: Tensor) -> Tensor:
-    """Products of all pairs of *rows*; of large ones, the lower corner is not computed twice."""
+    """Products of all pairs of *rows*; of large ones, the lower corner is not computed twice.
+
+    But on the CPU, where what is computed costs more than that it is asked for.
+    """
     count, length = rows.shape
-    if count * count * length < _WORTH_HALVING:
+    if count < 2 or count * count * length < _WORTH_HALVING or not rows.is_cpu:
         return rows @ rows.T
     first, second = rows[: count // 2], rows[count // 2 :]
     across = first @ second.T

@@ -128,6 +128,15 @@ def test_memory_layout_does_not_matter():
     assert np.isnan(pearson(maps[:1, :, :1, :1].expand(4, 6, 8, 8))).all()
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 64])
+def test_products_of_halves_are_those_of_the_whole(count, monkeypatch):
+    """However few rows there are, and however long these."""
+    rows = related_maps(10, (1, count, 50))[0]
+    monkeypatch.setattr(correlation, "_WORTH_HALVING", 1)
+
+    assert correlation._gram(rows).numpy() == pytest.approx((rows @ rows.T).numpy(), abs=1e-4)
+
+
 def test_batch_sum_is_the_paper_s_and_overstates():
     """Summing over the batch first hides what tells the channels of each sample apart."""
     generator = torch.Generator().manual_seed(8)
