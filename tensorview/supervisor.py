@@ -306,8 +306,9 @@ class WorkerHandle:
 
     def _let_hurry(self) -> None:
         """Take back what the worker did to come after the training, which now waits for it."""
-        with contextlib.suppress(OSError):  # no autogroups here, or somebody changed one just now
-            Path(f"/proc/{self.pid}/autogroup").write_text("0")
+        if self._process.poll() is None:  # else its number may be somebody else's by now
+            with contextlib.suppress(OSError):  # no autogroups here, or one was changed just now
+                Path(f"/proc/{self.pid}/autogroup").write_text("0")
 
     def _has_died(self) -> bool:
         return self.state != "failed" and self._process.poll() is not None
