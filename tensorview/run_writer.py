@@ -129,6 +129,9 @@ class RunWriter:
         if step > self._last:
             self._last = step
             self._files.clear()
+        else:  # what was to leave has come back
+            written = set(paths.values())
+            self._leaving = deque(item for item in self._leaving if item[1] not in written)
         self._files[step] = set(paths)
         self._list(step, entries)
         if self._thinner is not None and entries:

@@ -151,6 +151,20 @@ def test_a_step_written_again_after_it_was_removed_is_there(tmp_path):
     assert 5 in assert_whole(path).files
 
 
+def test_a_step_written_again_stays_though_its_former_files_were_to_go(tmp_path):
+    """Also by the writer that has removed it, while these are still there."""
+    path = Run.create(tmp_path / "run", settings={"name": "LeNet"}).path
+    writer = RunWriter(path, keep=2)
+    for step in range(8):
+        writer.commit(files(step), step=step, capture=step)
+    assert 5 not in Run.open(path).files
+    assert (path / "weights" / "00000005.vtp").exists()
+    writer.commit(files(5), step=5, capture=8)
+    writer.close()
+
+    assert 5 in assert_whole(path).files
+
+
 KILLED = """
 import sys
 from tensorview.run import Run
