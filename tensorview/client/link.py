@@ -94,9 +94,10 @@ class Link:
 
         They are ParaView's own until the next call: copy what is to stay.
         """
-        self._updated = False
         self._process_events()
-        if self._updated and self._extracts:
+        # One may have come since the last call: a window of ParaView's serves connections, too.
+        updated, self._updated = self._updated, False
+        if updated and self._extracts:
             return self._new_frame()  # also the last one before the end of a run
         if not self._closed:
             if not self._extracts:

@@ -14,8 +14,9 @@ pytestmark = pytest.mark.paraview
 SCRIPT = Path(__file__).with_name("link_in_paraview.py")
 
 
-def test_a_training_that_never_pauses_is_seen_capture_by_capture():
-    """However fast captures come, none of them holds the client until there are no more."""
+@pytest.fixture(scope="module")
+def captures():
+    """Numbers of captures that a client has seen, see `link_in_paraview.py`."""
     done = subprocess.run(
         [find_paraview().pvpython, SCRIPT, BOOTSTRAP],
         capture_output=True,
@@ -26,5 +27,16 @@ def test_a_training_that_never_pauses_is_seen_capture_by_capture():
     said = [line for line in done.stdout.splitlines() if line.startswith("[")]
 
     assert said, done.stdout + done.stderr
-    first, second, third = json.loads(said[-1])
+    return json.loads(said[-1])
+
+
+def test_a_training_that_never_pauses_is_seen_capture_by_capture(captures):
+    """However fast captures come, none of them holds the client until there are no more."""
+    first, second, third, _ = captures
+
     assert [second - first, third - second] == [1, 1]
+
+
+def test_what_paraview_s_own_window_took_is_seen(captures):
+    """Where its menu made the connection, it serves that between our own looks, too."""
+    assert captures[3] == captures[2] + 1
