@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from tensorview.worker.frame import Frame
 
 LIVE_URL_VARIABLE = "TENSORVIEW_LIVE_URL"
-FRAME_SECONDS = 0.1
-"""From one frame to the next at least: nobody sees more, and each takes from the cores of training
-and viewer. What comes meanwhile is overwritten by what comes after it."""
 REFRESH_SECONDS = {"waiting": 1.0, "connected": 2.0}
 """How often the last frame is offered again while no new one comes: a viewer that has just
 connected, or has just asked for one more channel, is served then and not at the next capture."""
@@ -41,16 +38,25 @@ class LiveSink:
         script: path of a Catalyst script of version 2.0.
         run_dir: absolute path of the run directory that a viewer may steer through, "" for none.
         run_id: `tensorview.run.Run.id` of what is sent.
+        frame_seconds: from one frame to the next at least, where the script sends live.
 
     Raises:
         ParaViewError: the script cannot be loaded.
     """
 
     def __init__(
-        self, *, host: str, port: int, script: str, run_dir: str = "", run_id: str = ""
+        self,
+        *,
+        host: str,
+        port: int,
+        script: str,
+        run_dir: str = "",
+        run_id: str = "",
+        frame_seconds: float = 0.0,
     ) -> None:
         os.environ[LIVE_URL_VARIABLE] = f"{host}:{port}"
         self._port = port
+        self._frame_seconds = frame_seconds
         self._script = ScriptProof(script)
         self._address = {"run_dir": run_dir, "run_id": run_id}
         bridge.initialize()
@@ -92,7 +98,7 @@ class LiveSink:
         self._script.check()
         if not self._script.goes_live:
             return True
-        time.sleep(max(0.0, started + FRAME_SECONDS - self._sent_at))
+        time.sleep(max(0.0, started + self._frame_seconds - self._sent_at))
         return self.state == "connected"
 
     def idle(self) -> None:
