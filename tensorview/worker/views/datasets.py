@@ -251,7 +251,7 @@ def join(
 
 
 def _as_written(length: float) -> float:
-    # VTK's files keep six digits of origin and spacing: so does every sink.
+    # VTK's own writers keep six digits of origin and spacing: so what ParaView saves is the same.
     return float(f"{length:.6g}")
 
 
