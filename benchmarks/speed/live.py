@@ -153,7 +153,7 @@ def arriving(snapshot: Snapshot, *, seconds: float) -> Row:
         unit="/s",
         target=8.0,
         at_least=True,
-        figures={"as points, /s": rate(points), "times as many": rate(frames) / rate(points)},
+        figures={"as points, /s": rate(points)},
         floor=loopback(maps.nbytes),
     )
 

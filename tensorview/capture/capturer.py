@@ -33,7 +33,7 @@ from tensorview.capture.probe import (
     is_recording_graph,
     take_probe,
 )
-from tensorview.capture.transfer import PinnedPool, Transfer
+from tensorview.capture.transfer import HostMemory, Transfer
 from tensorview.capture.weights import reduce_weight
 from tensorview.errors import CaptureError, ConfigurationError
 
@@ -88,7 +88,7 @@ class Capturer:
         self.focused = ""
         self.axes = parse_axes(settings.trajectory_axes, shapes=shapes)
         self._weight_plans = plan_weights(self.layers, itemsizes=self._itemsizes)
-        self._pool = PinnedPool()
+        self._pool = HostMemory()
         self._said: set[str] = set()
         self._outer: weakref.ref[nn.Module] | None = None
         self._batch: BatchPass | None = None

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tensorview.capture.transfer import PinnedPool, Transfer
+from tensorview.capture.transfer import HostMemory, Transfer
 
 log = logging.getLogger("tensorview")
 
@@ -21,7 +21,7 @@ class LoggedScalars:
     def __init__(self) -> None:
         self._values: dict[str, Any] = {}
         self._refused: set[str] = set()
-        self._pool = PinnedPool()
+        self._pool = HostMemory()
 
     def add(self, name: str, value: Any) -> None:
         """Keep *value*, a number or a tensor of one element; anything else is named once."""
@@ -55,7 +55,7 @@ class LoggedScalars:
 class PendingScalars:
     """Logged values on their way from the device."""
 
-    def __init__(self, values: dict[str, Any], *, pool: PinnedPool) -> None:
+    def __init__(self, values: dict[str, Any], *, pool: HostMemory) -> None:
         self._values = values
         tensors = {name: value for name, value in values.items() if isinstance(value, Tensor)}
         self._names = list(tensors)

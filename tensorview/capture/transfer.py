@@ -51,8 +51,10 @@ def _references(pieces: list[NDArray[np.uint8]], index: int) -> int:
 _ALONE = _references([np.empty(0, np.uint8)], 0)
 
 
-class PinnedPool:
-    """Page-locked buffers, which a device can write to on its own; kept for the next capture.
+class HostMemory:
+    """Page-locked buffers, which a device can write to on its own, and room for what they receive.
+
+    Both are kept for the next capture.
 
     Attributes:
         results: where what was received is put.
@@ -87,7 +89,7 @@ class Transfer:
         pool: of buffers.
     """
 
-    def __init__(self, tensors: Sequence[Tensor], *, pool: PinnedPool) -> None:
+    def __init__(self, tensors: Sequence[Tensor], *, pool: HostMemory) -> None:
         self._pool = pool
         self._specs = [(tensor.dtype, tuple(tensor.shape)) for tensor in tensors]
         self._parts = [_Part(tensors, members, pool) for members in _by_device(tensors)]
@@ -118,7 +120,7 @@ class Transfer:
 class _Part:
     """What comes from one device, as one run of bytes: one copy, one event."""
 
-    def __init__(self, tensors: Sequence[Tensor], members: list[int], pool: PinnedPool) -> None:
+    def __init__(self, tensors: Sequence[Tensor], members: list[int], pool: HostMemory) -> None:
         # Wider items first, so that every array lies at a multiple of its item's size.
         members = sorted(members, key=lambda index: -tensors[index].element_size())
         pieces = [tensors[index].contiguous().view(-1).view(torch.uint8) for index in members]

@@ -14,7 +14,7 @@ import torch
 
 import tensorview
 from tensorview.capture import transfer
-from tensorview.capture.transfer import PinnedPool, ResultMemory, Transfer
+from tensorview.capture.transfer import HostMemory, ResultMemory, Transfer
 from tests.networks import make_training, train_steps
 
 PACKAGE = Path(tensorview.__file__).parent
@@ -172,7 +172,7 @@ def log(monkeypatch):
     transfer._copy_stream.cache_clear()
 
 
-class Pool(PinnedPool):
+class Pool(HostMemory):
     """Without CUDA no memory can be page-locked."""
 
     def take(self, nbytes):
@@ -213,7 +213,7 @@ def test_results_cross_on_a_stream_of_their_own(log):
 
 def test_memory_is_used_again_once_nobody_holds_an_array_in_it():
     """Whoever keeps a snapshot's array, or a view of one, keeps its numbers."""
-    pool = PinnedPool()
+    pool = HostMemory()
 
     def receive(value):
         (array,) = Transfer([torch.full((1000,), value)], pool=pool).finish()
@@ -261,7 +261,7 @@ def test_a_capture_takes_no_new_memory():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_numbers_from_a_device_are_those_on_it():
     """However busy it is, and though the tensors change right after."""
-    pool = PinnedPool()
+    pool = HostMemory()
     for _ in range(3):
         tensors = [torch.rand(2**22, device="cuda", dtype=torch.float64) for _ in range(3)]
         expected = [tensor.clone() for tensor in tensors]
