@@ -199,7 +199,7 @@ texts = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]
 @example(["", "NA", "nan", "null", "None", "#N/A", "inf", "1", " "], "-h")
 def test_texts_read_back_and_are_no_formulas(values, name):
     """Whatever a layer is called, pandas gives it back, and no spreadsheet runs it."""
-    data = csv_bytes([{name: np.array(values, object), "n": np.arange(len(values))}])
+    data = csv_bytes([{name: np.array(values, object), f"n{name}": np.arange(len(values))}])
     cells = list(csv.reader(io.StringIO(data.decode(), newline=""), strict=True))
     found = pd.read_csv(io.BytesIO(data), dtype={0: str}).iloc[:, 0].str.removeprefix("'")
 

@@ -38,7 +38,7 @@ def render(folder, snapshot):
             outputs.poll()
             return worker.delivered == 1 or worker.last_fault
 
-        wait_until(done, seconds=60, what="five pictures")
+        wait_until(done, seconds=100, what="five pictures")
     finally:
         outputs.close()
     assert worker.last_fault == ""
