@@ -189,7 +189,11 @@ def loopback(nbytes: int) -> str:
 
 
 def following(*, seconds: float) -> Row:
-    """Row 9: from the end of an optimizer step to its data at the client, LeNet-5, every=1."""
+    """Row 9: from the end of an optimizer step to its data at the client, LeNet-5, every=1.
+
+    Training has one thread, so that cores are left for worker and client.
+    """
+    torch.set_num_threads(1)
     training = lenet()
     model, optimizer = training.model, training.optimizer
     ends: dict[int, float] = {}
