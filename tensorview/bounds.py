@@ -217,10 +217,15 @@ def plan_activations(
         size = sizes[index]
         if not size:
             return None
-        found = _plan_activation(
-            layers[index], size, cap, channels=channels[index], samples=tuple(samples)
+        whole = ActivationPlan(
+            size=size,
+            channels=channels[index],
+            samples=tuple(samples),
+            stride=1,
+            position_step=position_step(size, probe_size),
+            reduced="",
         )
-        return dataclasses.replace(found, position_step=position_step(size, probe_size))
+        return _fit_activation(whole, cap, out=layers[index].out)
 
     def nbytes(_: int, found: ActivationPlan | None) -> int:
         return 0 if found is None else _map_bytes(found)
@@ -234,26 +239,24 @@ def _map_bytes(plan: ActivationPlan) -> int:
     return 4 * (1 + len(plan.samples)) * plan.channels * pixels
 
 
-def _plan_activation(
-    layer: WatchedLayer,
-    size: tuple[int, ...],
-    cap: int,
-    *,
-    channels: int,
-    samples: tuple[int, ...],
-) -> ActivationPlan:
-    plan = ActivationPlan(
-        size=size, channels=channels, samples=samples, stride=1, position_step=1, reduced=""
-    )
+def _fit_activation(whole: ActivationPlan, cap: int, *, out: int) -> ActivationPlan:
+    """Reduce the maps of *whole* to *cap* bytes, and say of how many channels and samples.
+
+    Args:
+        whole: every map in full.
+        cap: bytes.
+        out: channels of the layer.
+    """
+    plan = whole
     while plan.samples and _map_bytes(plan) > cap:
         plan = dataclasses.replace(plan, samples=plan.samples[:-1])
-    while _map_bytes(plan) > cap and plan.stride < max(fold_map(size)):
+    while _map_bytes(plan) > cap and plan.stride < max(fold_map(plan.size)):
         plan = dataclasses.replace(plan, stride=plan.stride + 1)
     parts = []
-    if channels < size[0]:
-        parts.append(f"{channels} of {layer.out} channels")
-    if len(plan.samples) < len(samples):
-        parts.append(f"maps of {len(plan.samples)} of {len(samples)} samples")
+    if plan.channels < plan.size[0]:
+        parts.append(f"{plan.channels} of {out} channels")
+    if len(plan.samples) < len(whole.samples):
+        parts.append(f"maps of {len(plan.samples)} of {len(whole.samples)} samples")
     if plan.stride > 1:
         parts.append(f"maps averaged over {plan.stride} x {plan.stride}")
     return dataclasses.replace(plan, reduced=", ".join(parts))

@@ -20,7 +20,7 @@ from vtkmodules.util.numpy_support import numpy_to_vtk
 from vtkmodules.vtkIOXML import vtkXMLPolyDataWriter
 
 from benchmarks.speed.layers import vgg16_conv1
-from benchmarks.speed.rows import Row, alternate, main, ratio
+from benchmarks.speed.rows import Row, alternate, main, milliseconds, ratio
 from tensorview.client.paraview import find_paraview
 from tensorview.run import Run
 from tensorview.supervisor import BOOTSTRAP
@@ -165,7 +165,7 @@ def written(*, ours, points, table, raw, rounds):
         value=sizes["ours"] / maps.nbytes,
         unit="x",
         target=1.2,
-        figures={f"{name} MB": size / 1e6 for name, size in sizes.items()},
+        figures={f"{name} [MB]": size / 1e6 for name, size in sizes.items()},
         floor=f"raw float32: {maps.nbytes / 1e6:.3g} MB",
     )
     yield Row(
@@ -176,9 +176,9 @@ def written(*, ours, points, table, raw, rounds):
         target=1,
         at_least=True,
         figures={
-            "ours ms": milliseconds(own),
-            "points ms": milliseconds(others),
-            "table ms": milliseconds(slow),
+            "ours [ms]": milliseconds(own),
+            "points [ms]": milliseconds(others),
+            "table [ms]": milliseconds(slow),
         },
         floor=f"writing the raw values: {milliseconds(floor):.2g} ms",
     )
@@ -196,7 +196,7 @@ def shown(small, large, *, display, rounds):
     (floor,) = alternate(large["raw"].read, rounds=rounds)
     for what, done in (("load", "it is loaded"), ("picture", "the first picture is there")):
         found = times[what]
-        figures = {f"{name} ms": milliseconds(seconds) for name, seconds in found.items()}
+        figures = {f"{name} [ms]": milliseconds(seconds) for name, seconds in found.items()}
         own = found["ours"]
         for other, target, value in (
             ("vtp", 5, ratio(found["points"], own)),
@@ -228,10 +228,6 @@ def open_in_paraview(small, large, *, display):
     if found.pop("filled") < LEAST_FILLED:
         raise RuntimeError(f"ParaView's picture of {large.name} is blank.")
     return found
-
-
-def milliseconds(times):
-    return 1e3 * statistics.median(times)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,13 @@ Usage: python -m benchmarks.speed.geometry [--quick]
 """
 
 import dataclasses
-import statistics
 import time
 
 import numpy as np
 from vtkmodules.vtkCommonCore import vtkFloatArray, vtkPoints
 
 from benchmarks.speed.layers import kernels, one_kernel, vgg16_conv1
-from benchmarks.speed.rows import Row, alternate, main, ratio
+from benchmarks.speed.rows import Row, alternate, main, milliseconds, ratio
 from tensorview.snapshot import VIEWS
 from tensorview.worker.views import make_frame
 from tensorview.worker.views.layout import TileGrid
@@ -48,10 +47,10 @@ def all_views(*, side, rounds):
         target=100,
         at_least=True,
         figures={
-            "ours ms of CPU": milliseconds(ours),
-            "ours, first frame of a run ms": 1e3 * first,
-            "ours, every value a quad ms": milliseconds(cells),
-            "one call a value ms": milliseconds(theirs),
+            "ours, CPU [ms]": milliseconds(ours),
+            "ours, first frame of a run [ms]": 1e3 * first,
+            "ours, every value a quad [ms]": milliseconds(cells),
+            "one call a value [ms]": milliseconds(theirs),
         },
         floor=f"one copy of the maps: {milliseconds(floor):.2g} ms",
     )
@@ -89,7 +88,7 @@ def of_kernels(*, filters, rounds):
             value=milliseconds(ours),
             unit="ms",
             target=target,
-            figures={"fastest ms": 1e3 * min(ours), "first frame of a run ms": 1e3 * first},
+            figures={"fastest [ms]": 1e3 * min(ours), "first frame of a run [ms]": 1e3 * first},
             floor=f"one copy of the weights: {milliseconds(floor):.2g} ms",
         )
 
@@ -101,10 +100,6 @@ def seconds(work):
     elapsed = time.process_time() - started
     del result
     return elapsed
-
-
-def milliseconds(times):
-    return 1e3 * statistics.median(times)
 
 
 if __name__ == "__main__":

@@ -26,8 +26,8 @@ from benchmarks.speed.client import (
     in_paraview,
     until_connected,
 )
-from benchmarks.speed.rows import Row, alternate, main, ratio
-from benchmarks.speed.trainings import lenet
+from benchmarks.speed.rows import Row, alternate, main, milliseconds, ratio
+from benchmarks.speed.workloads import lenet
 from tensorview.client.paraview import find_paraview
 from tensorview.encoding import EncodedSnapshot
 from tensorview.outputs import Outputs, catalyst_script
@@ -116,11 +116,11 @@ def publishing(snapshot: Snapshot, *, rounds: int) -> Row:
         unit="x",
         target=2.0,
         figures={
-            "worker idle, x": found["idle"],
-            "worker behind, x": found["behind"],
-            "publish, ms": 1e3 * statistics.median(idle),
+            "worker idle [x]": found["idle"],
+            "worker behind [x]": found["behind"],
+            "publish [ms]": milliseconds(idle),
         },
-        floor=f"memcpy of {maps.nbytes / 1e6:.1f} MB: {1e3 * statistics.median(copied):.2f} ms",
+        floor=f"memcpy of {maps.nbytes / 1e6:.1f} MB: {milliseconds(copied):.2f} ms",
     )
 
 
@@ -153,7 +153,7 @@ def arriving(snapshot: Snapshot, *, seconds: float) -> Row:
         unit="/s",
         target=8.0,
         at_least=True,
-        figures={"as points, /s": rate(points)},
+        figures={"as points [/s]": rate(points)},
         floor=loopback(maps.nbytes),
     )
 
@@ -218,14 +218,14 @@ def following(*, seconds: float) -> Row:
     return Row(
         number="9",
         work="LeNet-5, every=1, files and live on: optimizer step to data at the live client",
-        value=1e3 * statistics.median(delays) if delays else float("nan"),
+        value=milliseconds(delays) if delays else float("nan"),
         unit="ms",
         target=100.0,
         figures={
-            "90th percentile, ms": 1e3 * float(np.quantile(delays, 0.9)) if delays else np.nan,
-            "frames, /s": rate(frames),
-            "step, ms": 1e3 * (ended - began) / steps,
-            "files written of it, %": 100 * status.sinks["files"].delivered / status.captures,
+            "90th percentile [ms]": 1e3 * float(np.quantile(delays, 0.9)) if delays else np.nan,
+            "frames [/s]": rate(frames),
+            "step [ms]": 1e3 * (ended - began) / steps,
+            "files written of it [%]": 100 * status.sinks["files"].delivered / status.captures,
         },
     )
 

@@ -149,8 +149,8 @@ def measure(*, quick: bool) -> Iterator[Row]:
             unit="x",
             target=1.1,
             figures={
-                "ms a capture, last hundred": 1e3 * statistics.mean(last),
-                "second": 1e3 * statistics.mean(second),
+                "last hundred, a capture [ms]": 1e3 * statistics.mean(last),
+                "second hundred [ms]": 1e3 * statistics.mean(second),
             },
         )
     end = captures - HUNDRED
@@ -161,7 +161,7 @@ def measure(*, quick: bool) -> Iterator[Row]:
             value=memory[end][index] / memory[settled][index],
             unit="x",
             target=1.1,
-            figures={f"MiB after {stop:,}": found[index] for stop, found in memory.items()},
+            figures={f"after {stop:,} [MiB]": found[index] for stop, found in memory.items()},
         )
     early_stop = min(1000, settled)
     yield Row(
@@ -170,7 +170,7 @@ def measure(*, quick: bool) -> Iterator[Row]:
         value=disk[captures] / disk[early_stop],
         unit="x",
         target=1.1,
-        figures={f"KiB at {stop:,}": found for stop, found in disk.items()},
+        figures={f"at {stop:,} [KiB]": found for stop, found in disk.items()},
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.speed.client import Client
 from benchmarks.speed.rows import Row, main
-from benchmarks.speed.trainings import lenet
+from benchmarks.speed.workloads import lenet
 
 MEBIBYTE = 2**20
 

@@ -1,15 +1,12 @@
 """Correlate the maps of a large layer, in turn with numpy on the same array and as many threads."""
 
-import statistics
 from collections.abc import Iterator
 
 import numpy as np
 import torch
 
-from benchmarks.speed.rows import Row, alternate, main, ratio
+from benchmarks.speed.rows import Row, alternate, main, milliseconds, ratio
 from tensorview.analysis.correlation import pearson
-
-MILLISECONDS = 1e3
 
 
 def measure(*, quick: bool) -> Iterator[Row]:
@@ -42,10 +39,10 @@ def measure(*, quick: bool) -> Iterator[Row]:
         target=5.0,
         at_least=True,
         figures={
-            "ours [ms]": statistics.median(seconds) * MILLISECONDS,
-            "numpy [ms]": statistics.median(numpy_seconds) * MILLISECONDS,
+            "ours [ms]": milliseconds(seconds),
+            "numpy [ms]": milliseconds(numpy_seconds),
         },
-        floor=f"one pass over the maps: {statistics.median(pass_seconds) * MILLISECONDS:.1f} ms",
+        floor=f"one pass over the maps: {milliseconds(pass_seconds):.1f} ms",
     )
     yield Row(
         number="10, digits",

@@ -19,7 +19,7 @@ class Row:
         unit: of both; "x" for a ratio.
         target: limit of the value.
         at_least: whether more is better; else less is.
-        figures: what the value was made of, by name with its unit.
+        figures: what the value was made of, by name with its unit: ``"ours [ms]"``.
         floor: the physical limit beside it, measured in the same run, in words; "" for none.
     """
 
@@ -72,6 +72,11 @@ def alternate(
 def ratio(above: list[float], below: list[float]) -> float:
     """Median over rounds of one by the other, so that what slows a whole round cancels out."""
     return statistics.median(a / b for a, b in zip(above, below, strict=True))
+
+
+def milliseconds(seconds: Iterable[float]) -> float:
+    """Median of *seconds*, in milliseconds."""
+    return 1e3 * statistics.median(seconds)
 
 
 def main(measure: Callable[..., Iterable[Row]]) -> None:

@@ -18,11 +18,10 @@ import torch
 
 import tensorview
 from benchmarks.speed.client import Client, until_connected
-from benchmarks.speed.rows import Row, alternate, main, ratio
-from benchmarks.speed.trainings import Training, lenet, resnet
+from benchmarks.speed.rows import Row, alternate, main, milliseconds, ratio
+from benchmarks.speed.workloads import Training, lenet, resnet
 
 MICROSECONDS = 1e6
-MILLISECONDS = 1e3
 
 
 def measure(*, quick: bool) -> Iterator[Row]:
@@ -83,8 +82,8 @@ def now_and_then(
         unit="x",
         target=limit,
         figures={
-            "with [ms]": statistics.median(with_us) * MILLISECONDS,
-            "without [ms]": step * MILLISECONDS,
+            "with [ms]": milliseconds(with_us),
+            "without [ms]": milliseconds(without),
             "frames at the client": float(live.delivered),
         },
         floor=f"the probe's own pass alone: {1 + passes(alone) / every / step:.4f}",
@@ -113,13 +112,13 @@ def every_step(*, activations: str, quick: bool) -> Iterator[Row]:
         for seconds in with_each
     )
     figures = {
-        "ours [ms]": statistics.median(extra) * MILLISECONDS,
-        "step alone [ms]": statistics.median(plain) * MILLISECONDS,
+        "ours [ms]": milliseconds(extra),
+        "step alone [ms]": milliseconds(plain),
         **{f"{name}, captures dropped": float(sink.dropped) for name, sink in sinks.items()},
     }
     floor = ""
     if activations == "probe":
-        floor = f"the probe's own pass: {passes(alone) * MILLISECONDS:.1f} ms"
+        floor = f"the probe's own pass: {1e3 * passes(alone):.1f} ms"
     suffix = "" if activations == "probe" else ", batch"
     yield Row(
         number=f"2{suffix}",
@@ -128,7 +127,7 @@ def every_step(*, activations: str, quick: bool) -> Iterator[Row]:
         value=ratio(extra, board_extra),
         unit="x",
         target=0.2,
-        figures=figures | {"TensorBoard [ms]": statistics.median(board_extra) * MILLISECONDS},
+        figures=figures | {"TensorBoard [ms]": milliseconds(board_extra)},
         floor=floor,
     )
     yield Row(
@@ -139,7 +138,7 @@ def every_step(*, activations: str, quick: bool) -> Iterator[Row]:
         target=0.5,
         figures={
             "ours [ms]": figures["ours [ms]"],
-            "wandb [ms]": statistics.median(wandb_extra) * MILLISECONDS,
+            "wandb [ms]": milliseconds(wandb_extra),
         },
         floor=floor,
     )
