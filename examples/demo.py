@@ -24,6 +24,8 @@ from tensorview.sockets import listener, viewer_listens
 
 WATCHED_EPOCHS = 40
 """Long enough to look at."""
+RECORDED_EPOCHS = 24
+"""Long enough to be recorded: on a busy machine Catalyst needs ten seconds before it can send."""
 OPEN_SECONDS = 60
 STEERED = ("capture", "every", "focus", "select", "pause", "stop", "learning_rate")
 """What the buttons in the window may do to this training."""
@@ -70,7 +72,7 @@ def record():
     with tempfile.TemporaryDirectory(prefix="tensorview-demo-") as folder:
         received = Path(folder) / "received"
         with Recorder(received, port=DEFAULT_PORT) as client:
-            watcher, score = train(every=20, live=True)
+            watcher, score = train(epochs=RECORDED_EPOCHS, every=20, live=True)
         frames = client.steps()
         status = watcher.status()
         pictures = status.run_dir / "pictures"

@@ -14,6 +14,8 @@ from tests.gui.desk import ALL_FOUR, Desk, is_coloured, quarters
 pytestmark = [pytest.mark.paraview, pytest.mark.slow, pytest.mark.timeout(300)]
 
 PLAY = (594, 42)
+QUEUED = 20
+"""So many captures may wait for the disk: nothing is dropped, however slow it is."""
 PICKED = """
 source = FindSource("weights")
 chosen = servermanager._getPyProxy(source.SMProxy.GetSelectionInput(0))
@@ -65,8 +67,15 @@ def train(run_dir, *, captures):
             loss.backward()
             watcher.log(loss=loss)
             optimizer.step()
+            wait_until(lambda: queued(watcher) < QUEUED, seconds=60, what="the file worker")
     assert len(Run.open(run_dir).steps()) == captures
     return model
+
+
+def queued(watcher):
+    """Return how many captures are on their way to the disk."""
+    status = watcher.status()
+    return status.captures - status.sinks["files"].delivered
 
 
 def look(desk):
