@@ -33,8 +33,8 @@ log = logging.getLogger("tensorview")
 BOOTSTRAP = Path(__file__).parent / "worker" / "bootstrap.py"
 FILES_QUEUE_BYTES = 256 * 2**20
 FILES_SLOTS = 256
-"""Small snapshots queue up to this number: what a file worker writes in the `ORPHAN_SECONDS` that it
-has after a killed training."""
+"""Small snapshots queue up to this number, which a file worker can write in the `ORPHAN_SECONDS`
+that it has after a killed training."""
 STALL_SECONDS_PER_MINUTE = 1.0
 CRASHES_IN_A_ROW = 5
 RESTART_DELAY_SECONDS = 1.0

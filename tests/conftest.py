@@ -1,8 +1,31 @@
 """What every test is held to: nothing of tensorview is left behind."""
 
+import os
 import sys
+from pathlib import Path
 
 import pytest
+
+# Trainings, workers and viewers of several tests share the cores: threads that wait for each other
+# would take them all.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+TESTS = Path(__file__).parent
+DESK = {"gui", "examples"}
+"""These have a screen, a training and a viewer each, or the default port of ParaView."""
+LONG = ["benchmarks", "client", "pictures", "pruning"]
+
+
+def pytest_collection_modifyitems(items):
+    """Side by side (pytest-xdist): whole files, those of `DESK` one after another; long first."""
+    folders = {item: item.path.relative_to(TESTS).parts[0] for item in items}
+    for item, folder in folders.items():
+        group = "desk" if folder in DESK else str(item.path.relative_to(TESTS))
+        item.add_marker(pytest.mark.xdist_group(group))
+    order = [*sorted(DESK), *LONG]
+    items.sort(
+        key=lambda item: order.index(folders[item]) if folders[item] in order else len(order)
+    )
 
 
 @pytest.fixture(autouse=True)

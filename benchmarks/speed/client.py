@@ -20,14 +20,9 @@ PUBLISH_EVERY_SECONDS = 0.03
 
 
 class Client:
-    """A headless client that keeps account of what has come. A context manager.
+    """A headless client that keeps account of what has come. A context manager."""
 
-    Args:
-        aside: it takes only what the others leave of this machine, as if it were on another one.
-    """
-
-    def __init__(self, *, aside: bool = False) -> None:
-        self._aside = aside
+    def __init__(self) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = int(probe.getsockname()[1])
@@ -40,11 +35,6 @@ class Client:
         process = in_paraview("live_client.py", BOOTSTRAP, self.port, output=output)
         self._process = self._ends.enter_context(process)
         self._ends.callback(self._process.kill)
-        if self._aside:
-            os.setpriority(os.PRIO_PROCESS, self._process.pid, 19)
-            autogroup = Path(f"/proc/{self._process.pid}/autogroup")
-            if autogroup.exists():  # niceness counts within a session only
-                autogroup.write_text("19")
         deadline = time.monotonic() + WAIT_SECONDS
         while not self._said() and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
@@ -53,6 +43,13 @@ class Client:
     def __exit__(self, *_: object) -> None:
         """End it."""
         self._ends.close()
+
+    def step_aside(self) -> None:
+        """From now on take only what the others leave, as if it were on another machine."""
+        os.setpriority(os.PRIO_PROCESS, self._process.pid, 19)
+        autogroup = Path(f"/proc/{self._process.pid}/autogroup")
+        if autogroup.exists():  # niceness counts within a session only
+            autogroup.write_text("19")
 
     def frames_after(self, moment: float) -> list[dict]:
         """Return step, capture, largest activation and time of each frame that came later."""

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -40,7 +41,9 @@ class Row:
     @property
     def share(self) -> float:
         """How much of the target is used up: 1 at the limit, less is better."""
-        return self.target / self.value if self.at_least else self.value / self.target
+        if not self.at_least:
+            return self.value / self.target
+        return self.target / self.value if self.value else math.inf
 
 
 def alternate(

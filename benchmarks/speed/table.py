@@ -39,7 +39,7 @@ def chart(rows: Sequence[Row], *, path: Path, machine: str) -> None:
     figure = Figure(figsize=(13, 1.5 + 0.3 * len(rows)), layout="constrained")
     axes = figure.subplots()
     places = range(len(rows))
-    shares = [max(row.share, 1e-4) for row in rows]
+    shares = [min(max(row.share, 1e-4), 1e4) for row in rows]
     axes.barh(places, shares, color=[MET if row.met else MISSED for row in rows], height=0.7)
     axes.axvline(1.0, color="black", linewidth=1)
     axes.set_xscale("log")

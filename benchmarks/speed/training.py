@@ -30,10 +30,11 @@ def measure(*, quick: bool) -> Iterator[Row]:
     cores = len(os.sched_getaffinity(0))
     torch.set_num_threads(1)
     yield now_and_then(lenet, number="1", limit=1.02, steps=150, quick=quick)
-    torch.set_num_threads(cores)
-    yield now_and_then(lenet, number=f"1, {cores} threads", limit=1.02, steps=150, quick=quick)
-    torch.set_num_threads(1)
-    yield from every_step(activations="probe", quick=quick)
+    if not quick:
+        torch.set_num_threads(cores)
+        yield now_and_then(lenet, number=f"1, {cores} threads", limit=1.02, steps=150, quick=False)
+        torch.set_num_threads(1)
+        yield from every_step(activations="probe", quick=False)
     yield from every_step(activations="batch", quick=quick)
     yield now_and_then(resnet, number="4", limit=1.01, steps=50, rounds=4, quick=quick)
     yield idle_hook(quick=quick)
@@ -44,7 +45,7 @@ def watched(training: Training, *, every: int, activations: str = "probe"):
     """Watch a training, files and live, all views; yield the watcher once frames arrive."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        Client(aside=True) as client,
+        Client() as client,
         tensorview.watch(
             training.model,
             training.optimizer,
@@ -55,6 +56,7 @@ def watched(training: Training, *, every: int, activations: str = "probe"):
         ) as watcher,
     ):
         until_connected(training.step, client)
+        client.step_aside()
         watcher._controls.every = every  # noqa: SLF001  # only until there was a picture each step
         yield watcher
 

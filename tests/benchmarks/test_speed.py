@@ -1,6 +1,7 @@
 """The speed benchmarks, made small: that they run and say what they measured; no figure is held."""
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -54,11 +55,17 @@ def test_a_target_is_met_from_its_own_side(value, at_least, met):
     assert row.met == met
     assert (row.share <= 1) == met
     assert not make_row(value=float("nan"), at_least=at_least).met
+    assert make_row(value=0.0, at_least=at_least).met != at_least
+    assert make_row(value=0.0, at_least=at_least).share == (math.inf if at_least else 0.0)
 
 
 def test_the_table_says_what_was_missed(tmp_path):
     """Every row has its figure, its target and what it was made of; a miss is told as one."""
-    rows = [make_row(figures={"ours [ms]": 12345.0}), make_row(value=7.0, floor="one copy: 1 ms")]
+    rows = [
+        make_row(figures={"ours [ms]": 12345.0}),
+        make_row(value=7.0, floor="one copy: 1 ms"),
+        make_row(value=0.0, at_least=True),
+    ]
     table = markdown(rows, machine="A machine")
     chart(rows, path=tmp_path / "speed.png", machine="A machine")
 
