@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import logging
 import os
 import time
 import weakref
@@ -19,6 +17,7 @@ from tensorview.captures import Captures
 from tensorview.flag_report import FlagReport
 from tensorview.guard import Guard
 from tensorview.memory import Memory
+from tensorview.open_watchers import close_former, enter, live_target
 from tensorview.outputs import Outputs, find_live, make_run
 from tensorview.pruning.pruner import Pruner
 from tensorview.status import Status
@@ -35,8 +34,6 @@ if TYPE_CHECKING:
     from tensorview.run import Run
     from tensorview.settings import Settings
     from tensorview.snapshot import Snapshot
-
-log = logging.getLogger("tensorview")
 
 
 class Watcher:
@@ -91,9 +88,7 @@ class Watcher:
         self._listener: Listener | None = None
         self._cleanup = contextlib.ExitStack()
         self.active = capture.is_first_rank()
-        former = _watchers.get(id(eager))
-        if former is not None:  # a notebook that runs its cell again
-            former.close()
+        close_former(eager)
         if self.active:
             try:
                 self._attach(model, optimizer)
@@ -104,16 +99,7 @@ class Watcher:
                 raise
 
     def _open_outputs(self, description: dict[str, Any]) -> None:
-        live = self.settings.live
-        others = [watcher for watcher in _watchers.values() if watcher is not self]
-        if live and any(watcher.may_show_live for watcher in others):
-            shown = any(watcher.shows_live for watcher in others)
-            log.log(
-                logging.WARNING if shown or live.at_once else logging.INFO,
-                "Another model is shown live: %s goes to files only.",
-                self.settings.name,
-            )
-            live = None
+        live = live_target(self)
         # Before anything is written.
         paraview = find_live(live, pipeline=self.settings.pipeline)
         if self.settings.formats:
@@ -161,8 +147,7 @@ class Watcher:
             self._cleanup.callback(end.detach)
         self._cleanup.callback(self._capturer.detach)
         self._capturer.wait_for_probe(model)
-        _watchers[id(eager)] = self
-        self._cleanup.callback(_watchers.pop, id(eager), None)
+        self._cleanup.callback(enter(eager, self))
 
     def step(self) -> None:
         """Count one step; for trainings without a `torch.optim.Optimizer`."""
@@ -384,15 +369,3 @@ class Watcher:
     def _publish(self, snapshot: Snapshot) -> None:
         if self._outputs is not None:
             self._outputs.publish(snapshot)
-
-
-_watchers: dict[int, Watcher] = {}
-
-
-@atexit.register
-def _close_all() -> None:
-    try:
-        for watcher in list(_watchers.values()):
-            watcher.close()
-    except KeyboardInterrupt:
-        log.warning("Given up: captures that were still on their way are lost.")

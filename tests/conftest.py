@@ -33,8 +33,8 @@ def _nothing_left_behind():
     """Fail a test that leaves a watcher or a worker process behind."""
     yield
     left = []
-    if "tensorview.watcher" in sys.modules:
-        watchers = sys.modules["tensorview.watcher"]._watchers
+    if "tensorview.open_watchers" in sys.modules:
+        watchers = sys.modules["tensorview.open_watchers"].open_watchers
         left += [f"watcher of {watcher.settings.name}" for watcher in watchers.values()]
         for watcher in list(watchers.values()):
             watcher.close()
