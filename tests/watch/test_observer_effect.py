@@ -19,7 +19,7 @@ import tensorview
 from tensorview import steering
 from tensorview.run import Run
 from tensorview.sockets import links
-from tests.doubles import Viewer, free_port
+from tests.doubles import Viewer, free_port, wait_until
 from tests.networks import make_training, train_steps
 
 
@@ -82,10 +82,17 @@ def test_o1_training_is_bit_identical_with_a_live_viewer(tmp_path):
     """The same with a ParaView client that is served all the while."""
     port = free_port()
     unwatched = training(steps=200)
+    step = iter(range(200))
     with Viewer(tmp_path, port=port) as viewer:
+
+        def each(_loss):
+            if next(step) == 100:  # by now its worker may just have started
+                wait_until(viewer.steps, seconds=60, what="a frame at the viewer")
+
         watched = training(
             steps=200,
             watching={"every": 1, "run_dir": tmp_path / "run", "live": f"localhost:{port}"},
+            each=each,
         )
 
     assert same(unwatched, watched)
