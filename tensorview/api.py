@@ -48,6 +48,7 @@ def watch(  # a keyword each, all optional
     evaluate: Callable[[nn.Module], float] | None = None,
     budget: float | None = None,
     keep: int | None = None,
+    start_step: int | None = None,
     prune: PrunePolicy | None = None,
     on_flag: Callable[[Flag], object] | None = None,
     strict: bool = False,
@@ -98,6 +99,9 @@ def watch(  # a keyword each, all optional
         keep: thin the captures on disk: the newest *keep* are there, half of twice as many before
             them, a quarter of four times as many before those, and so on; the first and the last
             always. ``scalars.csv`` has all. Default: every capture stays.
+        start_step: go on from a checkpoint that has so many optimizer steps behind it. A run in
+            *run_dir* is continued: what it holds of later steps is removed, and the paths of the
+            weights begin anew. Default: a new run, whose first step is 1.
         prune: removes filters while it trains, see `PrunePolicy`; needs *evaluate*.
         on_flag: called with each new `Flag` of the training's health, once, in the training's
             thread, at the end of the step whose capture raised it. It may close the watcher.
@@ -110,7 +114,8 @@ def watch(  # a keyword each, all optional
     Raises:
         ConfigurationError: an argument that cannot be used.
         CaptureError: a layer or *probe* that cannot be captured.
-        RunError: *run_dir* holds a run already.
+        RunError: *run_dir* holds a run already and *start_step* is None, or that run has other
+            layers, or another process writes in it.
         ParaViewError: live was asked for, and no usable ParaView is there.
     """
     if not isinstance(model, torch.nn.Module):
@@ -140,6 +145,7 @@ def watch(  # a keyword each, all optional
         evaluate=evaluate,
         budget=budget,
         keep=keep,
+        start_step=start_step,
         prune=prune,
         on_flag=on_flag,
         strict=strict,

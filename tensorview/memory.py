@@ -126,6 +126,10 @@ class Memory:
             focus=focus,
         )
 
+    def count_from(self, capture: int) -> None:
+        """Give the next capture this number: of a run that is continued, the one that follows."""
+        self._count = capture
+
     def mark_pruned(self, removed: Mapping[str, int]) -> None:
         """Begin a new segment of the paths of layers that became smaller since the last capture.
 

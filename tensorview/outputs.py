@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensorview.client.paraview import INSTALL_HINT, ParaView, find_paraview, find_pvpython
+from tensorview.continuing import continue_run
 from tensorview.encoding import EncodedSnapshot
 from tensorview.errors import ParaViewError, TransportError, UnwritableRunError
-from tensorview.run import Run
+from tensorview.run import Run, holds_run
+from tensorview.run_lock import RunLock
 from tensorview.sockets import viewer_listens
 from tensorview.status import SinkStatus
 from tensorview.supervisor import WorkerCommand, WorkerHandle
@@ -50,24 +52,29 @@ def find_live(live: LiveTarget | None, *, pipeline: Path | None) -> ParaView | N
     return paraview
 
 
-def make_run(settings: Settings, description: dict[str, Any]) -> Run | None:
-    """Make the run; None, with one WARNING, where none can be written.
+def open_run(settings: Settings, description: dict[str, Any]) -> tuple[Run, RunLock] | None:
+    """Make the run, or go on with one; None, with one WARNING, where none can be written.
 
     Raises:
-        RunError: there is a run already, or something else in the way.
+        RunError: there is a run that is not to be continued, or something else in the way.
     """
     about = {"name": settings.name, "every": settings.every, "views": settings.views, **description}
     try:
-        if settings.run_dir is not None:
-            run = Run.create(settings.run_dir, settings=about)
-        else:
+        if settings.run_dir is None:
             now = datetime.now().astimezone()
             run = Run.create_default(settings.name, now=now, settings=about)
+        elif settings.start_step is not None and holds_run(settings.run_dir):
+            return continue_run(
+                settings.run_dir, after_step=settings.start_step, layers=description["layers"]
+            )
+        else:
+            run = Run.create(settings.run_dir, settings=about)
+        lock = RunLock(run.path)
     except UnwritableRunError as error:
         log.warning("%s Nothing is written, live only.", error)
         return None
     log.info("Writing to %s.", run.path)
-    return run
+    return run, lock
 
 
 class Outputs:
@@ -77,6 +84,7 @@ class Outputs:
         run_path: where files and logs go; None for neither.
         keep: thins old captures on disk, see `tensorview.thinning`; None keeps all.
         run_id: `tensorview.run.Run.id` of it.
+        lock: of that run; the file worker holds it too. None where nobody else knows the run.
         formats: of the file sink; empty for none.
         live: where a viewer is expected; None for no live sink.
         pipeline: the Catalyst script; None for ours.
@@ -98,6 +106,7 @@ class Outputs:
         paraview: ParaView | None,
         keep: int | None = None,
         run_id: str = "",
+        lock: RunLock | None = None,
     ) -> None:
         self.workers: dict[str, WorkerHandle] = {}
         self._run_path = run_path
@@ -106,7 +115,7 @@ class Outputs:
         self._script = pipeline or catalyst_script("live.py")
         self._look_at = 0.0
         if run_path is not None and formats:
-            self._start("files", _files_command(run_path, formats, keep))
+            self._start("files", _files_command(run_path, formats, keep, lock))
         if live and paraview:
             self._start("live", self._live_command(live, paraview.pvpython))
 
@@ -192,13 +201,16 @@ class Outputs:
         )
 
 
-def _files_command(run_path: Path, formats: tuple[str, ...], keep: int | None) -> WorkerCommand:
+def _files_command(
+    run_path: Path, formats: tuple[str, ...], keep: int | None, lock: RunLock | None
+) -> WorkerCommand:
     return WorkerCommand(
         python=(sys.executable,),
         options={"sink": "files", "run_dir": str(run_path), "formats": formats, "keep": keep},
         environment={},
         log_path=run_path / "worker-files.log",
         foreign_python=False,
+        inherited=(lock.fd,) if lock else (),
     )
 
 

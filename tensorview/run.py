@@ -41,6 +41,7 @@ class Run:
         settings: what the training process wrote about itself; ``"name"`` is the run's name.
         files: by step in order of time, the files committed at that step, by their path in the run.
         damaged_lines: lines of the manifest that could not be read and were left out.
+        next_capture: the number that the next capture of this run gets.
     """
 
     path: Path
@@ -49,6 +50,7 @@ class Run:
     settings: dict[str, Any]
     files: dict[int, dict[str, Entry]]
     damaged_lines: int
+    next_capture: int
     _former: dict[str, set[tuple[int, int]]]
 
     @classmethod
@@ -66,7 +68,7 @@ class Run:
             UnwritableRunError: it cannot be written.
         """
         path = Path(path)
-        if os.path.lexists(path / RUN_FILE) or os.path.lexists(path / MANIFEST):
+        if holds_run(path):
             raise _taken(path)
         created = datetime.now(timezone.utc).astimezone().isoformat(timespec="seconds")
         document = {
@@ -141,13 +143,9 @@ class Run:
             settings=document["settings"],
             files=files,
             damaged_lines=damaged,
+            next_capture=1 + max((entry.capture for entry in entries), default=-1),
             _former=former,
         )
-
-    @property
-    def replaced_files(self) -> set[str]:
-        """Paths in the run of files that were committed once and belong to it no more."""
-        return set(self._former) - {file for files in self.files.values() for file in files}
 
     def steps(self, view: str | None = None) -> tuple[int, ...]:
         """Return the steps at which *view* was written, or any view, in order of time."""
@@ -215,6 +213,11 @@ class Run:
         return data
 
 
+def holds_run(path: Path) -> bool:
+    """Whether there is a run in *path*, in whatever state."""
+    return os.path.lexists(path / RUN_FILE) or os.path.lexists(path / MANIFEST)
+
+
 def read_run_id(path: str | os.PathLike[str]) -> str:
     """Return `Run.id` alone, which takes no longer for a long run.
 
@@ -272,7 +275,7 @@ def _is_new(path: Path) -> bool:
 def _taken(path: Path) -> RunError:
     return RunError(
         f"Cannot write a run in '{path}': it already holds {_described(path)}. "
-        f"Give another run_dir, or remove it."
+        f"Give another run_dir, remove it, or give start_step= to continue it."
     )
 
 

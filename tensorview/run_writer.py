@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
+import re
 import time
 import zlib
 from collections import deque
@@ -15,6 +17,7 @@ from tensorview.errors import RunError
 from tensorview.manifest import MANIFEST, Entry, Removal, file_name, read_entries, to_line
 from tensorview.pvd import Collection
 from tensorview.run import Run
+from tensorview.tabs import TABS
 from tensorview.thinning import CommittedCapture, Thinner
 from tensorview.whole_files import temporary_path
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+_IS_OURS = re.compile(r"\.?[0-9]{8,}\.(vtp|vti|csv)(\.tmp)?")
 LINGER_SECONDS = 10.0
 """Clients look for new lists once a second."""
 
@@ -46,8 +50,11 @@ class NewFile:
 class RunWriter:
     """Commits captures to a run directory, one writer at a time.
 
-    Opening sweeps what a killed writer left half done: temporary files, a cut last line of the
-    manifest, ``.pvd`` files that lag behind, files of captures that were removed.
+    Opening sweeps what a killed writer left half done: `orphans`, a cut last line of the manifest,
+    ``.pvd`` files that lag behind.
+
+    Attributes:
+        last_step: that the run has a capture of, -1 without any.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, keep: int | None = None) -> None:
@@ -63,8 +70,8 @@ class RunWriter:
         run = Run.open(path)
         self.path: Path = run.path
         # Of a long run the files of its last step alone, unless earlier steps are written again.
-        self._last = max(run.files, default=-1)
-        self._files: dict[int, set[str]] = {self._last: set(run.files.get(self._last, ()))}
+        self.last_step = max(run.files, default=-1)
+        self._files: dict[int, set[str]] = {self.last_step: set(run.files.get(self.last_step, ()))}
         self._lists: dict[str, Collection] = {}
         self._thinner: Thinner | None = None
         if keep is not None:
@@ -77,10 +84,8 @@ class RunWriter:
                     (self.path / MANIFEST).open("ab+", buffering=0)
                 )
                 _cut_tail(self._manifest.fileno())
-                for temporary in self.path.rglob(".*.tmp"):
-                    temporary.unlink()
-                for name in run.replaced_files:
-                    (self.path / name).unlink(missing_ok=True)
+                for orphan in orphans(run):
+                    (self.path / orphan).unlink(missing_ok=True)
                 for files in run.files.values():
                     for view in _shown(files.values()):
                         self._list_of(view)
@@ -126,8 +131,8 @@ class RunWriter:
             # Stated before they are replaced: so old and new content are both known as whole.
             for name in paths.keys() & known:
                 temporary_path(paths[name]).replace(paths[name])
-        if step > self._last:
-            self._last = step
+        if step > self.last_step:
+            self.last_step = step
             self._files.clear()
         else:  # what was to leave has come back
             written = set(paths.values())
@@ -143,6 +148,20 @@ class RunWriter:
             self._thin(at_end=False)
             for listed in self._lists.values():
                 listed.flush_if_due()
+
+    def remove_after(self, step: int) -> int:
+        """Remove the captures of later steps, which will be done again; return how many.
+
+        Raises:
+            OSError: some files are still there; they are orphans.
+            RunError: the manifest is not what it was.
+        """
+        found = Run.open(self.path).files
+        going = [_committed(at, files.values()) for at, files in found.items() if at > step]
+        self._remove(going)
+        self._unlink_leaving(before=math.inf)
+        self.last_step = max((earlier for earlier in found if earlier <= step), default=-1)
+        return len(going)
 
     def close(self) -> None:
         """Thin for the last time, and bring every ``.pvd`` up to date.
@@ -161,28 +180,37 @@ class RunWriter:
 
     def _known_files(self, step: int) -> set[str]:
         """Return what was committed at *step*, to be replaced."""
-        if step < self._last and len(self._files) == 1:
+        if step < self.last_step and len(self._files) == 1:
             found = Run.open(self.path).files
             self._files = {step: set(files) for step, files in found.items()}
         return self._files.get(step, set())
 
     def _thin(self, *, at_end: bool) -> None:
-        """Remove captures that are superfluous: from the manifest, then from lists, then files.
+        """Remove captures that are superfluous."""
+        if self._thinner is not None:
+            self._remove(self._thinner.going(at_end=at_end))
+        self._unlink_leaving(before=math.inf if at_end else time.monotonic())
+
+    def _remove(self, going: Sequence[CommittedCapture]) -> None:
+        """Remove captures from the manifest, then from lists; their files are to leave.
 
         Files outlive their step by `LINGER_SECONDS`, as long as a client may go by an older list.
         """
-        going = self._thinner.going(at_end=at_end) if self._thinner is not None else []
-        if self._thinner is not None and going:
-            self._state([Removal(capture.step, capture.number) for capture in going])
-            after = time.monotonic() + LINGER_SECONDS
-            for capture in going:
+        if not going:
+            return
+        self._state([Removal(capture.step, capture.number) for capture in going])
+        after = time.monotonic() + LINGER_SECONDS
+        for capture in going:
+            if self._thinner is not None:
                 self._thinner.forget(capture)
-                self._files.pop(capture.step, None)
-                self._list(capture.step, [])
-                self._leaving.extend((after, self.path / name) for name in capture.files)
-            for listed in self._lists.values():
-                listed.flush()
-        while self._leaving and (at_end or self._leaving[0][0] <= time.monotonic()):
+            self._files.pop(capture.step, None)
+            self._list(capture.step, [])
+            self._leaving.extend((after, self.path / name) for name in capture.files)
+        for listed in self._lists.values():
+            listed.flush()
+
+    def _unlink_leaving(self, *, before: float) -> None:
+        while self._leaving and self._leaving[0][0] <= before:
             self._leaving.popleft()[1].unlink(missing_ok=True)
 
     def _state(self, entries: Sequence[Entry | Removal]) -> None:
@@ -219,6 +247,22 @@ class RunWriter:
             for step, files in Run.open(self.path).files.items()
         }
         return {step: entries for step, entries in found.items() if entries}
+
+
+def orphans(run: Run) -> list[str]:
+    """Return what a killed writer left in *run*: files that are half written, or not stated.
+
+    Only such as a writer may have made, by folder and name; everything else is the user's.
+    """
+    stated = {file for files in run.files.values() for file in files}
+    found = [path.relative_to(run.path).as_posix() for path in run.path.glob(".*.tmp")]
+    for view in {view for views in TABS.values() for view in views}:
+        for folder in (run.path / view, run.path / f"{view}_atlas"):
+            for path in folder.rglob("*"):
+                name = path.relative_to(run.path).as_posix()
+                if _IS_OURS.fullmatch(path.name) and name not in stated and not path.is_dir():
+                    found.append(name)
+    return found
 
 
 def _shown(entries: Iterable[Entry]) -> dict[str, list[Entry]]:

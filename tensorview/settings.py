@@ -65,6 +65,7 @@ class Settings:
     evaluate: Callable[[Any], float] | None
     budget: float | None
     keep: int | None
+    start_step: int | None
     prune: PrunePolicy | None
     on_flag: Callable[[Flag], object] | None
     strict: bool
@@ -98,6 +99,7 @@ def check_settings(  # one argument a keyword of watch
     evaluate: Any,
     budget: Any,
     keep: Any,
+    start_step: Any,
     prune: Any,
     on_flag: Any,
     strict: bool,
@@ -153,6 +155,7 @@ def check_settings(  # one argument a keyword of watch
         evaluate=_function("evaluate", evaluate, "of the model that returns a number"),
         budget=_share(budget),
         keep=_count(keep),
+        start_step=_start(start_step),
         prune=_policy(prune, evaluate),
         on_flag=_function("on_flag", on_flag, "of a flag"),
         strict=bool(strict),
@@ -309,6 +312,18 @@ def _count(keep: Any) -> int | None:
             f"1 or more, or None for all of the run."
         )
     return count
+
+
+def _start(start_step: Any) -> int | None:
+    if start_step is None:
+        return None
+    step = _whole(start_step)
+    if step is None or step < 0:
+        raise ConfigurationError(
+            f"start_step={start_step!r} cannot be used: expected how many optimizer steps the "
+            f"checkpoint has behind it, 0 or more, or None for a new run."
+        )
+    return step
 
 
 def _policy(prune: Any, evaluate: Any) -> PrunePolicy | None:

@@ -71,6 +71,7 @@ class WorkerCommand:
         environment: added to the worker's environment.
         log_path: where its standard output and error go; None for nowhere.
         foreign_python: the interpreter is not ours, so no ``PYTHON*`` variable reaches it.
+        inherited: descriptors that it holds open as long as it runs.
     """
 
     python: tuple[str, ...]
@@ -78,6 +79,7 @@ class WorkerCommand:
     environment: dict[str, str]
     log_path: Path | None
     foreign_python: bool
+    inherited: tuple[int, ...] = ()
 
 
 def worker_environment(environment: Mapping[str, str], *, foreign_python: bool) -> dict[str, str]:
@@ -117,7 +119,7 @@ def start(command: WorkerCommand, fds: tuple[int, int, int]) -> subprocess.Popen
             stdout=output,
             stderr=subprocess.STDOUT,
             env=environment,
-            pass_fds=fds,
+            pass_fds=(*fds, *command.inherited),
             start_new_session=True,  # Ctrl-C is for the training
         )
     finally:

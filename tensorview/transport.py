@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from tensorview.encoding import EncodedSnapshot
     from tensorview.snapshot import Snapshot
 
+ORPHAN_SECONDS = 10.0
+"""For so long a file worker writes what a training that is gone had handed over."""
 TOKEN = struct.Struct("<QQQ")  # slot, bytes of the frame, sequence number
 SLOT_STRIDE = MAX_BYTES
 """Distance between slots in the file. It is sparse: only what a slot really needs is allocated."""

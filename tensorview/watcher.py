@@ -18,7 +18,7 @@ from tensorview.flag_report import FlagReport
 from tensorview.guard import Guard
 from tensorview.memory import Memory
 from tensorview.open_watchers import close_former, enter, live_target
-from tensorview.outputs import Outputs, find_live, make_run
+from tensorview.outputs import Outputs, find_live, open_run
 from tensorview.pruning.pruner import Pruner
 from tensorview.status import Status
 from tensorview.steering.effects import Controls, Effects
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from tensorview.pruning.plan import Plan
     from tensorview.run import Run
+    from tensorview.run_lock import RunLock
     from tensorview.settings import Settings
     from tensorview.snapshot import Snapshot
 
@@ -53,7 +54,7 @@ class Watcher:
         optimizer = optimizers[0] if optimizers else None
         eager = capture.unwrap(model)
         self._pid = os.getpid()
-        self._step = 0
+        self._first = self._step = settings.start_step or 0
         self._started = 0.0
         self._closed = False
         self._guard = Guard(strict=settings.strict)
@@ -84,6 +85,7 @@ class Watcher:
             prune=self._prune_on_request,
         )
         self._run: Run | None = None
+        self._lock: RunLock | None = None
         self._outputs: Outputs | None = None
         self._listener: Listener | None = None
         self._cleanup = contextlib.ExitStack()
@@ -96,15 +98,17 @@ class Watcher:
             except BaseException:
                 self._closed = True
                 self._cleanup.close()
+                self._unlock()
                 raise
 
     def _open_outputs(self, description: dict[str, Any]) -> None:
         live = live_target(self)
         # Before anything is written.
         paraview = find_live(live, pipeline=self.settings.pipeline)
-        if self.settings.formats:
-            self._run = make_run(self.settings, description)
-        if self._run is not None:
+        opened = open_run(self.settings, description) if self.settings.formats else None
+        if opened is not None:
+            self._run, self._lock = opened
+            self._memory.count_from(self._run.next_capture)
             self._pruner.run_path = self._run.path
             self._listener = Listener(
                 self._run,
@@ -119,6 +123,7 @@ class Watcher:
             run_id=self._run.id if self._run else "",
             formats=self.settings.formats,
             keep=self.settings.keep,
+            lock=self._lock,
             live=live,
             pipeline=self.settings.pipeline,
             paraview=paraview,
@@ -277,7 +282,7 @@ class Watcher:
             return
         self._closed = True
         try:
-            if self._step > 0 and self._captures.last_step != self._step:
+            if self._step > self._first and self._captures.last_step != self._step:
                 self._guard.do(self._capture, step=self._step)
             self._guard.do(self._captures.wait, step=self._step)
         finally:
@@ -289,6 +294,7 @@ class Watcher:
             del self._capturer
             if self._outputs is not None:
                 self._guard.do(self._outputs.close, step=self._step)
+            self._unlock()
         self._flag_report.tell(self._memory.health.take_new())
         self.settings = self.settings.apart
 
@@ -303,7 +309,7 @@ class Watcher:
     def _is_due(self, step: int) -> bool:
         controls = self._controls
         return (
-            step == 1
+            step == self._first + 1
             or step % controls.interval == 0
             or step in (controls.capture_at, controls.break_at)
         )
@@ -342,6 +348,10 @@ class Watcher:
         """Seconds since the first step, pauses left out."""
         paused = self._listener.paused_seconds if self._listener is not None else 0.0
         return time.perf_counter() - self._started - paused if self._started else 0.0
+
+    def _unlock(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
 
     def _capture(self) -> None:
         self._captures.take(self._step)

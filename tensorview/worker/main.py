@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensorview.errors import SnapshotError, TensorviewError
-from tensorview.transport import Receiver
+from tensorview.transport import ORPHAN_SECONDS, Receiver
 
 if TYPE_CHECKING:
     from tensorview.snapshot import Snapshot
@@ -29,7 +29,6 @@ training and viewer. What comes meanwhile is overwritten by what comes after it.
 AUTOGROUP = Path("/proc/self/autogroup")
 AUTOGROUP_TRIES, AUTOGROUP_SECONDS = 20, 0.11
 """The kernel takes one such change in a tenth of a second, of all who are not root."""
-ORPHAN_SECONDS = 10.0
 IDLE_SECONDS = 0.5
 MAX_FAULT_CHARACTERS = 1000
 MAX_FAULT_BYTES = 3072

@@ -97,7 +97,7 @@ def test_a_run_is_never_overwritten(written):
     today = Run.open(written).created[:10]
     assert message == (
         f"Cannot write a run in '{written}': it already holds a run of LeNet from {today}. "
-        f"Give another run_dir, or remove it."
+        f"Give another run_dir, remove it, or give start_step= to continue it."
     )
     assert Run.open(written).settings["name"] == "LeNet"
 
@@ -110,7 +110,7 @@ def test_what_is_left_of_a_run_is_never_overwritten(path, name):
 
     assert refusal(Run.create, path, settings={}) == (
         f"Cannot write a run in '{path}': it already holds a run that cannot be read. "
-        f"Give another run_dir, or remove it."
+        f"Give another run_dir, remove it, or give start_step= to continue it."
     )
 
 

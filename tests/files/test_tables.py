@@ -277,7 +277,7 @@ def test_scalars_grow_by_a_row_a_capture(path):
 
 def test_scalars_that_come_later_get_a_column(path):
     """A quantity first logged at step 2 is missing before, and the file is still one table."""
-    sink = ScalarsCsv(path)
+    sink = ScalarsCsv(path, last_step=100)
     sink.add(1, {"step": 1.0, "loss": 0.1})
     sink.add(2, {"step": 2.0, '=accuracy, top "1"': -0.0})
     sink.add(3, {"step": 3.0, "loss": float("-inf")})
@@ -290,7 +290,7 @@ def test_scalars_that_come_later_get_a_column(path):
 
 def test_scalars_keep_each_step_once(path):
     """A continued run replaces rows, in order of steps."""
-    sink = ScalarsCsv(path)
+    sink = ScalarsCsv(path, last_step=100)
     for step, loss in ((50, 0.3), (100, 0.2), (50, 0.4), (75, 0.5)):
         sink.add(step, {"loss": loss})
     sink.close()
@@ -300,12 +300,12 @@ def test_scalars_keep_each_step_once(path):
 
 def test_scalars_go_on_after_a_cut_row(path):
     """A killed writer's half row is overwritten by the next one."""
-    sink = ScalarsCsv(path)
+    sink = ScalarsCsv(path, last_step=100)
     sink.add(50, {"loss": 0.3})
     sink.close()
     with (path / "scalars.csv").open("a") as stream:
         stream.write("100,0.")
-    sink = ScalarsCsv(path)
+    sink = ScalarsCsv(path, last_step=100)
     sink.add(150, {"loss": 0.1})
     sink.close()
 
@@ -314,7 +314,7 @@ def test_scalars_go_on_after_a_cut_row(path):
 
 def test_scalars_that_could_not_be_written_are_made_up_for(path, monkeypatch):
     """A full disk delays rows; they come with the next one, and close() says if they never do."""
-    sink = ScalarsCsv(path)
+    sink = ScalarsCsv(path, last_step=100)
     sink.add(1, {"loss": 0.1})
 
     def full(*_, **__):
@@ -336,7 +336,7 @@ def test_a_foreign_scalars_file_is_left_alone(path):
     (path / "scalars.csv").write_text("step;loss\n1;0,5;3\n")
 
     with pytest.raises(RunError) as caught:
-        ScalarsCsv(path)
+        ScalarsCsv(path, last_step=100)
     assert str(caught.value) == (
         f"Cannot continue '{path / 'scalars.csv'}': it is not as it was written. Move it away."
     )

@@ -49,7 +49,7 @@ class FileSink:
             raise RunError(f"Cannot write files as {unknown or formats!r}: formats are {FORMATS}.")
         self._formats = formats
         self._writer = RunWriter(run_path, keep=keep)
-        self._scalars = ScalarsCsv(self._writer.path)
+        self._scalars = ScalarsCsv(self._writer.path, last_step=self._writer.last_step)
         self._memo = Memo()
 
     @property

@@ -24,8 +24,13 @@ class ScalarsCsv:
     The file is complete up to its last line break, like every file that is appended to.
     """
 
-    def __init__(self, run_path: Path) -> None:
-        """Go on after the last complete row.
+    def __init__(self, run_path: Path, *, last_step: int) -> None:
+        """Go on after the last complete row of what the run still holds.
+
+        Args:
+            run_path: the run's directory.
+            last_step: that it has a capture of; rows of later ones belong to steps that will be
+                done again.
 
         Raises:
             RunError: the file is not one that this class wrote.
@@ -39,8 +44,9 @@ class ScalarsCsv:
             rows = self._read()
             self._columns = list(dict.fromkeys(name for row in rows.values() for name in row))
             self._last = max(rows, default=-1)
-            data = self._path.read_bytes()
-            self._end = data.rfind(b"\n") + 1
+            self._end = self._path.read_bytes().rfind(b"\n") + 1
+            if self._last > last_step:
+                self._replace({step: row for step, row in rows.items() if step <= last_step})
 
     def add(self, step: int, row: Mapping[str, float]) -> None:
         """Add the row of *step*. What cannot be written is kept, and written with the next one."""
@@ -81,13 +87,15 @@ class ScalarsCsv:
 
     def _rewrite(self) -> None:
         rows = (self._read() if self._path.exists() else {}) | self._pending
-        rows = dict(sorted(rows.items()))
+        self._replace(dict(sorted(rows.items())))
+
+    def _replace(self, rows: Mapping[int, Mapping[str, str]]) -> None:
         self._columns = list(dict.fromkeys(name for row in rows.values() for name in row))
         header = line(map(text, self._columns))
         data = (header + "".join(map(self._line, rows.values()))).encode()
         replace_file(self._path, data)
         self._end = len(data)
-        self._last = max(rows)
+        self._last = max(rows, default=-1)
 
     def _line(self, row: Mapping[str, str]) -> str:
         return line(row.get(name, "") for name in self._columns)
