@@ -52,13 +52,17 @@ def end(process):
     process.stdout.close()
 
 
+def committed(run):
+    return {path: path.read_bytes() for path in (*run.glob("*.json*"), *run.rglob("*.vtp"))}
+
+
 def test_f6_a_run_that_is_being_written_is_refused_by_pid_and_host(tmp_path):
     """A second training in the same directory is told who writes there, and changes nothing."""
     run = tmp_path / "run"
     owner = start(WATCH_AND_SLEEP, run)
     try:
         wait_until(lambda: Run.open(run).steps(), seconds=30, what="a capture")
-        before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        before = committed(run)
         model, optimizer = make_training()
         expected = (
             f"Cannot write in run '{run}': process {owner.pid} on {socket.gethostname()} writes in "
@@ -67,7 +71,7 @@ def test_f6_a_run_that_is_being_written_is_refused_by_pid_and_host(tmp_path):
         with pytest.raises(RunError, match=re.escape(expected)):
             tensorview.watch(model, optimizer, run_dir=run, live=False, start_step=0)
 
-        assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+        assert committed(run) == before
     finally:
         end(owner)
 

@@ -455,7 +455,7 @@ def test_a_finished_run_is_not_written_over(tmp_path, quiet):
         train_steps(model, optimizer, 2)
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")}
 
-    with pytest.raises(RunError, match=r"it already holds .*Give another run_dir, or remove it\."):
+    with pytest.raises(RunError, match=r"it already holds .*Give another run_dir, remove it, or "):
         tensorview.watch(model, optimizer, **quiet)
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*")}
 
