@@ -1,4 +1,4 @@
-"""The command line: `tensorview doctor | view | replay | ctl | export`."""
+"""The command line: `tensorview doctor | view | replay | ctl | export | check`."""
 
 from __future__ import annotations
 
@@ -107,6 +107,18 @@ def _parser() -> argparse.ArgumentParser:
         "--out", help="directory of pictures and tables (default: RUN/pictures, RUN/tables)"
     )
     export.set_defaults(run=_export)
+
+    check = commands.add_parser(
+        "check",
+        help="say whether every file of a saved run is whole",
+        description="Read every file of a run and compare it with the manifest; name what is "
+        "damaged, missing or left over. The exit code is 1 if anything is.",
+    )
+    check.add_argument("run_dir", metavar="RUN", help="run directory")
+    check.add_argument(
+        "--repair", action="store_true", help="drop all that, and bring the .pvd files up to date"
+    )
+    check.set_defaults(run=_check)
     return parser
 
 
@@ -154,6 +166,18 @@ def _export(options: argparse.Namespace) -> int:
         size=options.size or SIZE,
         fps=options.fps,
     )
+
+
+def _check(options: argparse.Namespace) -> int:
+    from tensorview.check import prove, repair  # noqa: PLC0415
+
+    proof = (repair if options.repair else prove)(options.run_dir)
+    print(proof)
+    if options.repair and not proof.whole:
+        print("Repaired: what is named above was dropped, and the .pvd files were written anew.")
+    elif not proof.whole:
+        print("With --repair what is named above is dropped, and the .pvd files are written anew.")
+    return int(not proof.whole and not options.repair)
 
 
 def _size(text: str) -> tuple[int, int]:

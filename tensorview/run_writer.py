@@ -87,7 +87,7 @@ class RunWriter:
                 for orphan in orphans(run):
                     (self.path / orphan).unlink(missing_ok=True)
                 for files in run.files.values():
-                    for view in _shown(files.values()):
+                    for view in by_view(files.values()):
                         self._list_of(view)
                 for listed in self._lists.values():
                     listed.flush()
@@ -228,7 +228,7 @@ class RunWriter:
 
     def _list(self, step: int, entries: list[Entry]) -> None:
         """Tell each view's collection which of its files show *step*."""
-        shown = _shown(entries)
+        shown = by_view(entries)
         for view in shown:
             self._list_of(view)
         for view, listed in self._lists.items():
@@ -243,7 +243,7 @@ class RunWriter:
     def _find(self, view: str) -> dict[int, list[Entry]]:
         """Return what the manifest says of *view*, by step."""
         found = {
-            step: _shown(files.values()).get(view, [])
+            step: by_view(files.values()).get(view, [])
             for step, files in Run.open(self.path).files.items()
         }
         return {step: entries for step, entries in found.items() if entries}
@@ -262,16 +262,16 @@ def orphans(run: Run) -> list[str]:
                 name = path.relative_to(run.path).as_posix()
                 if _IS_OURS.fullmatch(path.name) and name not in stated and not path.is_dir():
                     found.append(name)
-    return found
+    return sorted(found)
 
 
-def _shown(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
+def by_view(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
     """Return by view those of *entries* that ParaView can show."""
-    shown: dict[str, list[Entry]] = {}
+    found: dict[str, list[Entry]] = {}
     for entry in entries:
         if not entry.file.endswith(".csv"):
-            shown.setdefault(entry.view, []).append(entry)
-    return shown
+            found.setdefault(entry.view, []).append(entry)
+    return found
 
 
 def _committed(step: int, entries: Iterable[Entry]) -> CommittedCapture:

@@ -1,0 +1,131 @@
+"""Proving a run directory against its manifest, and dropping what is damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tensorview.errors import RunError
+from tensorview.manifest import MANIFEST, to_line
+from tensorview.run import Run
+from tensorview.run_lock import RunLock
+from tensorview.run_writer import RunWriter, by_view, orphans
+from tensorview.whole_files import open_inside, replace_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MAX_LIST_BYTES = 256 * 2**20
+_LISTED = re.compile(rb'<DataSet timestep="([0-9]+)" part="[0-9]+" file="([^"]*)"/>')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Proof:
+    """What was found in a run directory.
+
+    Attributes:
+        run: as it was opened.
+        damaged: by file of the manifest, a sentence that says what is wrong with it.
+        lists: by ``.pvd`` file, likewise.
+        orphans: files that no line of the manifest states.
+    """
+
+    run: Run
+    damaged: dict[str, str]
+    lists: dict[str, str]
+    orphans: list[str]
+
+    @property
+    def whole(self) -> bool:
+        """Whether there is nothing to repair."""
+        return not (self.damaged or self.lists or self.orphans or self.run.damaged_lines)
+
+    def __str__(self) -> str:
+        """One line a finding, and a summary."""
+        lines = [*self.damaged.values(), *self.lists.values()]
+        lines += [f"'{file}' is in no line of {MANIFEST}." for file in self.orphans]
+        if self.run.damaged_lines:
+            lines.append(f"{self.run.damaged_lines} lines of {MANIFEST} cannot be read.")
+        files = sum(map(len, self.run.files.values()))
+        lines.append(
+            f"{self.run.path}: {len(self.run.files)} captures, {files} files, "
+            f"{len(self.damaged)} of them damaged or missing."
+        )
+        return "\n".join(lines)
+
+
+def prove(path: str | os.PathLike[str]) -> Proof:
+    """Read every file of a run, and compare it with what the manifest states.
+
+    Raises:
+        RunError: there is no run, or its ``run.json`` cannot be read or trusted.
+    """
+    run = Run.open(path)
+    damaged = {}
+    for files in run.files.values():
+        for file, entry in files.items():
+            try:
+                run.read(entry)
+            except RunError as error:
+                damaged[file] = str(error)
+    return Proof(run=run, damaged=damaged, lists=dict(_wrong_lists(run)), orphans=orphans(run))
+
+
+def repair(path: str | os.PathLike[str]) -> Proof:
+    """Drop what is damaged from a run, sweep orphans, and bring its ``.pvd`` files up to date.
+
+    Returns:
+        What was found before.
+
+    Raises:
+        RunError: it cannot be read, or another process writes in it.
+        UnwritableRunError: it cannot be written.
+    """
+    with contextlib.closing(RunLock(Path(path))):
+        proof = prove(path)
+        if proof.whole:
+            return proof
+        run = proof.run
+        kept = [
+            entry
+            for files in run.files.values()
+            for file, entry in files.items()
+            if file not in proof.damaged
+        ]
+        try:
+            replace_file(run.path / MANIFEST, b"".join(map(to_line, kept)))
+            for file in (*proof.damaged, *proof.lists):
+                with contextlib.suppress(IsADirectoryError, NotADirectoryError):
+                    (run.path / file).unlink(missing_ok=True)
+            RunWriter(path).close()
+        except OSError as error:
+            raise RunError(f"Cannot repair run '{run.path}': {error.strerror}.") from None
+    return proof
+
+
+def _wrong_lists(run: Run) -> Iterator[tuple[str, str]]:
+    """Yield each ``.pvd`` that does not list what the manifest states, with what is wrong."""
+    stated: dict[str, set[tuple[int, str]]] = {}
+    for step, files in run.files.items():
+        for view, entries in by_view(files.values()).items():
+            stated.setdefault(view, set()).update((step, entry.file) for entry in entries)
+    for view, wanted in stated.items():
+        name = f"{view}.pvd"
+        try:
+            with open_inside(run.path, name, limit=MAX_LIST_BYTES) as stream:
+                found = {
+                    (int(step), os.fsdecode(file)) for step, file in _LISTED.findall(stream.read())
+                }
+        except OSError as error:
+            yield name, f"Cannot read '{name}': {error.strerror}."
+            continue
+        missing, extra = len(wanted - found), len(found - wanted)
+        if missing or extra:
+            yield (
+                name,
+                f"'{name}' lacks {missing} files of the run, and lists {extra} that are not.",
+            )

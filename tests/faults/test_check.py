@@ -1,0 +1,200 @@
+"""`tensorview check`: what is damaged is named, and dropped on request."""
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tensorview.cli import main
+from tensorview.run import Run
+from tensorview.run_lock import RunLock
+from tensorview.run_writer import NewFile, RunWriter
+
+VIEWS = ("weights", "maps")
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Three captures of two views."""
+    path = Run.create(tmp_path / "run", settings={"name": "net"}).path
+    writer = RunWriter(path)
+    for capture, step in enumerate((10, 20, 30)):
+        writer.commit(
+            [
+                NewFile(view=view, layer=None, suffix=".vtp", data=f"{view} {step}".encode())
+                for view in VIEWS
+            ],
+            step=step,
+            capture=capture,
+        )
+    writer.close()
+    return path
+
+
+def content(run):
+    return {
+        path.relative_to(run).as_posix(): path.read_bytes()
+        for path in run.rglob("*")
+        if path.is_file()
+    }
+
+
+def check(run, *options, capsys):
+    """Return exit code and what was printed."""
+    code = main(["check", str(run), *options])
+    return code, capsys.readouterr().out
+
+
+def flip(run):
+    (run / "weights/00000020.vtp").write_bytes(b"weights 2O")
+    return (
+        f"Cannot read 'weights/00000020.vtp' of run '{run}': it is damaged, the CRC of its 10 "
+        f"bytes is not the one that was committed.\n"
+        f"{run}: 3 captures, 6 files, 1 of them damaged or missing.\n"
+    )
+
+
+def cut(run):
+    (run / "maps/00000010.vtp").write_bytes(b"maps")
+    return (
+        f"Cannot read 'maps/00000010.vtp' of run '{run}': it is damaged, it ends at byte 4 instead "
+        f"of 7.\n{run}: 3 captures, 6 files, 1 of them damaged or missing.\n"
+    )
+
+
+def lose(run):
+    for view in VIEWS:
+        (run / f"{view}/00000030.vtp").unlink()
+    return "".join(
+        f"Cannot read '{view}/00000030.vtp' of run '{run}': No such file or directory.\n"
+        for view in VIEWS
+    ) + (f"{run}: 3 captures, 6 files, 2 of them damaged or missing.\n")
+
+
+def leave(run):
+    (run / "weights/00000040.vtp").write_bytes(b"of a killed writer")
+    (run / "weights/.00000050.vtp.tmp").write_bytes(b"of a")
+    return (
+        "'weights/.00000050.vtp.tmp' is in no line of manifest.jsonl.\n"
+        "'weights/00000040.vtp' is in no line of manifest.jsonl.\n"
+        f"{run}: 3 captures, 6 files, 0 of them damaged or missing.\n"
+    )
+
+
+def lag(run):
+    text = (run / "maps.pvd").read_text()
+    (run / "maps.pvd").write_text(text.replace("00000030", "00000031"))
+    (run / "weights.pvd").unlink()
+    return (
+        "Cannot read 'weights.pvd': No such file or directory.\n"
+        "'maps.pvd' lacks 1 files of the run, and lists 1 that are not.\n"
+        f"{run}: 3 captures, 6 files, 0 of them damaged or missing.\n"
+    )
+
+
+def scribble(run):
+    lines = (run / "manifest.jsonl").read_bytes().splitlines(keepends=True)
+    lines[2] = b'{"step": 20, garbage\n'
+    (run / "manifest.jsonl").write_bytes(b"".join(lines))
+    return (
+        "'weights.pvd' lacks 0 files of the run, and lists 1 that are not.\n"
+        "'weights/00000020.vtp' is in no line of manifest.jsonl.\n"
+        "1 lines of manifest.jsonl cannot be read.\n"
+        f"{run}: 3 captures, 5 files, 0 of them damaged or missing.\n"
+    )
+
+
+def test_a_whole_run_is_said_to_be_whole(run, capsys):
+    """Exit code 0, one line, and nothing is touched."""
+    before = content(run)
+    code, said = check(run, capsys=capsys)
+
+    assert (code, said) == (0, f"{run}: 3 captures, 6 files, 0 of them damaged or missing.\n")
+    assert check(run, "--repair", capsys=capsys) == (code, said)
+    assert content(run).items() - {("lock", content(run).get("lock"))} == before.items()
+
+
+@pytest.mark.parametrize("harm", [flip, cut, lose, leave, lag, scribble])
+def test_what_is_damaged_is_named_and_dropped(run, capsys, harm):
+    """Each finding is one sentence; a check changes nothing; after a repair the run is whole."""
+    expected = harm(run)
+    harmed = content(run)
+    code, said = check(run, capsys=capsys)
+    advice = said.removeprefix(expected)
+
+    assert code == 1
+    assert said.startswith(expected)
+    assert advice.startswith("With --repair what is named above is dropped")
+    assert content(run) == harmed
+
+    code, said = check(run, "--repair", capsys=capsys)
+
+    assert code == 0
+    assert said.startswith(expected)
+    assert check(run, capsys=capsys)[0] == 0
+    whole = content(run)
+    for name, data in harmed.items():
+        if name.endswith(".vtp") and name in whole:
+            assert whole[name] == data
+    assert sum(name.endswith(".vtp") for name in whole) == {
+        flip: 5, cut: 5, lose: 4, leave: 6, lag: 6, scribble: 5
+    }[harm]  # fmt: skip
+
+
+def test_files_of_the_user_are_no_orphans(run, capsys):
+    """What we did not make is neither named nor removed."""
+    for name in ("notes.txt", "weights/mine.vtp", "pictures/00000010.png", "tables/00000010.csv"):
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).write_text("mine")
+    (run / "weights/00000010.vtp").unlink()
+    check(run, "--repair", capsys=capsys)
+
+    assert {name for name, data in content(run).items() if data == b"mine"} == {
+        "notes.txt",
+        "weights/mine.vtp",
+        "pictures/00000010.png",
+        "tables/00000010.csv",
+    }
+
+
+def test_a_run_that_is_being_written_is_not_repaired(run, capsys):
+    """A repair takes the run's lock; a check needs none."""
+    lock = RunLock(run)
+    (run / "maps/00000020.vtp").unlink()
+
+    assert main(["check", str(run)]) == 1
+    assert main(["check", str(run), "--repair"]) == 1
+    assert "writes in it. Wait until it has ended" in capsys.readouterr().err
+    lock.close()
+
+
+def test_what_is_no_run_is_one_sentence(tmp_path):
+    """As every command says it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tensorview", "check", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr == (
+        f"tensorview: Cannot open run '{tmp_path}': there is no run.json in it.\n"
+    )
+
+
+def test_a_repaired_run_can_be_continued(run, capsys):
+    """Numbers of captures go on, and the next writer finds nothing to sweep."""
+    shutil.rmtree(run / "maps")
+    check(run, "--repair", capsys=capsys)
+    writer = RunWriter(run)
+    writer.commit(
+        [NewFile(view="maps", layer=None, suffix=".vtp", data=b"new")], step=40, capture=3
+    )
+    writer.close()
+
+    assert check(run, capsys=capsys)[0] == 0
+    assert Run.open(run).steps("maps") == (40,)
+    assert Run.open(run).steps("weights") == (10, 20, 30)
