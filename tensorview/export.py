@@ -16,9 +16,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from tensorview.errors import ConfigurationError, RunError
+from tensorview.launch import BOOTSTRAP, worker_environment
 from tensorview.run import Run
 from tensorview.snapshot import VIEWS
-from tensorview.supervisor import BOOTSTRAP, worker_environment
 from tensorview.tabs import TABS
 from tensorview.whole_files import temporary_path
 

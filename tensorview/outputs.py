@@ -15,11 +15,12 @@ from tensorview.client.paraview import INSTALL_HINT, ParaView, find_paraview, fi
 from tensorview.continuing import continue_run
 from tensorview.encoding import EncodedSnapshot
 from tensorview.errors import ParaViewError, TransportError, UnwritableRunError
+from tensorview.launch import WorkerCommand
 from tensorview.run import Run, holds_run
 from tensorview.run_lock import RunLock
 from tensorview.sockets import viewer_listens
 from tensorview.status import SinkStatus
-from tensorview.supervisor import WorkerCommand, WorkerHandle
+from tensorview.supervisor import WorkerHandle
 
 if TYPE_CHECKING:
     from tensorview.settings import LiveTarget, Settings

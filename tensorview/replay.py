@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from tensorview.client.paraview import find_paraview
 from tensorview.errors import ConfigurationError, RunError
+from tensorview.launch import BOOTSTRAP, worker_environment
 from tensorview.outputs import catalyst_script
 from tensorview.run import Run
 from tensorview.settings import parse_live
-from tensorview.supervisor import BOOTSTRAP, worker_environment
 
 if TYPE_CHECKING:
     from pathlib import Path

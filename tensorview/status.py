@@ -13,7 +13,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SinkStatus:
-    """How one sink does: its state in a word, captures delivered and dropped, its last fault."""
+    """How one sink does.
+
+    Attributes:
+        state: live ``"waiting"``, ``"connected"``, ``"stalled"`` (the viewer takes nothing: it is
+            paused, or hangs), ``"unreachable"`` (whoever holds the port does not answer, and is
+            called again for ever); files ``"starting"``, ``"ready"``, ``"stalled"``; both
+            ``"failed"``, ``"closed"``.
+        delivered: captures that got to somebody.
+        dropped: captures that did not.
+        fault: the last one, "" for none.
+    """
 
     state: str
     delivered: int

@@ -7,124 +7,43 @@ sink's hand-over, within its stated bound.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tensorview.errors import TransportError
+from tensorview.launch import last_words, start
+from tensorview.pulse import DIALLING, Pulse
+from tensorview.restarts import Restarts
 from tensorview.transport import Sender, wait_readable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from tensorview.encoding import EncodedSnapshot
+    from tensorview.launch import WorkerCommand
 
 log = logging.getLogger("tensorview")
 
-BOOTSTRAP = Path(__file__).parent / "worker" / "bootstrap.py"
 FILES_QUEUE_BYTES = 256 * 2**20
 FILES_SLOTS = 256
 """Small snapshots queue up to this number, which a file worker can write in the `ORPHAN_SECONDS`
 that it has after a killed training."""
 STALL_SECONDS_PER_MINUTE = 1.0
-CRASHES_IN_A_ROW = 5
-RESTART_DELAY_SECONDS = 1.0
+HANDSHAKE_SECONDS = 10.0
+"""Who takes a call answers it within this time, or the live worker is ended and calls again."""
+STALLED_SECONDS = {"live": 2.0, "files": 10.0}
+"""A worker that is at one thing for longer is said to be stalled, and left alone."""
 CLOSE_SECONDS = {"live": 1.5, "files": 3.0}
 """How long each worker may stand still at the end: 5 s in all, with `KILL_SECONDS` for a live
 worker that a viewer holds in a message."""
 POLL_SECONDS = 0.05
 SAY_SO_SECONDS = 2.0
 KILL_SECONDS = 0.5
-
-# A worker has one thread: two would take cores from the training.
-WORKER_ENVIRONMENT = {
-    "OMP_NUM_THREADS": "1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-    "VTK_SMP_BACKEND_IN_USE": "Sequential",
-    "VTK_SMP_MAX_THREADS": "1",
-    # Keep freed memory for the next frame: to get its pages anew each time is a third of the work
-    # of a client that receives large frames. (glibc takes no higher threshold than this.)
-    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
-    "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "CUDA_VISIBLE_DEVICES": "",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerCommand:
-    """How to start one kind of worker.
-
-    Attributes:
-        python: the interpreter, and arguments of its own.
-        options: for ``tensorview.worker.main``: ``sink`` and what that sink needs.
-        environment: added to the worker's environment.
-        log_path: where its standard output and error go; None for nowhere.
-        foreign_python: the interpreter is not ours, so no ``PYTHON*`` variable reaches it.
-        inherited: descriptors that it holds open as long as it runs.
-    """
-
-    python: tuple[str, ...]
-    options: dict[str, Any]
-    environment: dict[str, str]
-    log_path: Path | None
-    foreign_python: bool
-    inherited: tuple[int, ...] = ()
-
-
-def worker_environment(environment: Mapping[str, str], *, foreign_python: bool) -> dict[str, str]:
-    """Return *environment* without what would change or slow a worker.
-
-    Args:
-        environment: of this process.
-        foreign_python: the worker runs under another Python, so no ``PYTHON*`` may reach it.
-    """
-    kept = {
-        key: value
-        for key, value in environment.items()
-        if key not in ("VIRTUAL_ENV", "LD_PRELOAD")
-        and not (foreign_python and key.startswith("PYTHON"))
-    }
-    return kept | WORKER_ENVIRONMENT
-
-
-def start(command: WorkerCommand, fds: tuple[int, int, int]) -> subprocess.Popen[bytes]:
-    """Start a worker that inherits only the descriptors *fds*."""
-    environment = worker_environment(os.environ, foreign_python=command.foreign_python)
-    environment |= command.environment
-    options = {
-        **command.options,
-        "fds": fds,
-        "parent": os.getpid(),
-        # The kernel ends the worker with the *thread* that started it, so only the main one counts.
-        "die_with_parent": threading.current_thread() is threading.main_thread(),
-    }
-    output: Any = subprocess.DEVNULL
-    if command.log_path is not None:
-        output = command.log_path.open("ab")
-    try:
-        return subprocess.Popen(
-            [*command.python, str(BOOTSTRAP), "worker.main", json.dumps(options)],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=environment,
-            pass_fds=(*fds, *command.inherited),
-            start_new_session=True,  # Ctrl-C is for the training
-        )
-    finally:
-        if command.log_path is not None:
-            output.close()
 
 
 class WorkerHandle:
@@ -135,6 +54,11 @@ class WorkerHandle:
         command: how to start the worker.
         latest_wins: True overwrites an unread snapshot (live); False queues (files).
 
+    Attributes:
+        delivered: snapshots whose frames got to somebody.
+        dropped: snapshots whose frames did not, or never will.
+        last_fault: the last thing that went wrong, "" for nothing.
+
     Raises:
         TransportError: no memory to hand snapshots over in.
         OSError: the worker's interpreter cannot be started.
@@ -142,7 +66,6 @@ class WorkerHandle:
 
     def __init__(self, *, name: str, command: WorkerCommand, latest_wins: bool) -> None:
         self.name = name
-        self.state = "starting"
         self.dropped = 0
         self.delivered = 0
         self.last_fault = ""
@@ -152,17 +75,40 @@ class WorkerHandle:
         # The bound for live is its two slots; for files the queue's bytes.
         max_bytes = sys.maxsize if latest_wins else FILES_QUEUE_BYTES
         self._sender = Sender(slots=slots, max_bytes=max_bytes)
-        self._crashes = 0
-        self._restart_at = 0.0
+        self._restarts = Restarts()
+        self._said = ""
+        self._end = ""  # "failed" or "closed"
+        self._closing = False
         self._stalls: deque[tuple[float, float]] = deque()  # (when, seconds)
         self._causes_logged: set[str] = set()
-        self._closed = False
-        try:
-            self._process = start(command, self._sender.worker_fds)
-        except OSError:
-            self._sender.close()
-            raise
+        with contextlib.ExitStack() as undo:
+            undo.callback(self._sender.close)
+            self._pulse = Pulse()
+            undo.callback(self._pulse.close)
+            self._process = start(command, self._worker_fds)
+            undo.pop_all()
         _open_handles.add(self)
+
+    @property
+    def _worker_fds(self) -> tuple[int, ...]:
+        return *self._sender.worker_fds, self._pulse.fd
+
+    @property
+    def state(self) -> str:
+        """How the worker does, in one word.
+
+        Live: ``"waiting"`` for a viewer, ``"connected"``, ``"stalled"`` by one that takes nothing,
+        ``"unreachable"`` where somebody holds the port who does not answer. Files: ``"ready"``,
+        ``"stalled"``, ``"starting"``. Of both: ``"failed"`` for good, ``"closed"``.
+        """
+        if self._end:
+            return self._end
+        if self._restarts.unanswered:
+            return "unreachable"
+        serves = self._said == "connected" if self._latest_wins else bool(self._said)
+        if serves and self._pulse.held_seconds > STALLED_SECONDS[self.name]:
+            return "stalled"
+        return self._said or ("waiting" if self._latest_wins else "starting")
 
     @property
     def pid(self) -> int:
@@ -172,7 +118,7 @@ class WorkerHandle:
     def publish(self, encoded: EncodedSnapshot) -> None:
         """Hand a snapshot over, or count it as dropped. Raises nothing."""
         self.poll()
-        if self.state == "failed":
+        if self._end:
             self.dropped += 1
             return
         try:
@@ -224,89 +170,90 @@ class WorkerHandle:
         """Read what the worker said; start it again if it died. Never waits."""
         for message in self._sender.messages():
             if "state" in message:
-                self.state = message["state"]
+                self._said = message["state"]
             fault = message.get("fault")
             cause = str(fault).partition(":")[0]
             if "done" in message:
+                self._restarts.answered()
                 if fault:
                     self._lose(cause, f"{self.name} sink: {fault}")
-                else:
-                    self._crashes = 0
-                    self.delivered += message["reached"]
+                elif message["reached"]:
+                    self._restarts.delivered()
+                    self.delivered += 1
             elif fault:
                 self._report(cause, f"{self.name} sink: {fault}")
-        if self.state == "failed" or self._closed or self._process.poll() is None:
+        if self._end or self._closing:
             return
-        self._revive()
+        if self._process.poll() is not None:
+            self._revive()
+        elif self._pulse.activity == DIALLING and self._pulse.held_seconds > HANDSHAKE_SECONDS:
+            self._process.kill()
 
     def _revive(self) -> None:
-        now = time.monotonic()
-        if self._restart_at == 0.0:
-            self._crashes += 1
-            if self._crashes >= CRASHES_IN_A_ROW:
-                self._fail()
-                return
-            self._restart_at = now + RESTART_DELAY_SECONDS
-            self.state = "restarting"
-        if now < self._restart_at:
+        """Start the worker again, once that is due; what it had not acknowledged is offered anew.
+
+        A snapshot that may have ended it is not: of live ones all, of files the one it was at when
+        it ended before, too.
+        """
+        dialling = self._pulse.activity == DIALLING
+        self._restarts.take_note(dialling=dialling)
+        if self._restarts.given_up:
+            self._fail()
             return
-        self._restart_at = 0.0
-        if self._latest_wins:
+        if not self._restarts.is_due():
+            return
+        if self._latest_wins and not dialling:
             self.dropped += self._sender.in_flight
             self._sender.take_back()
             self._sender.forget_all()
-        elif self._crashes > 1 and self._sender.forget_oldest():
+        elif self._restarts.crashes > 1 and self._sender.forget_oldest():
             self._lose("crash", f"A capture ended the {self.name} worker twice and is left out.")
+        self._said = ""
+        self._start_again()
+
+    def _start_again(self) -> None:
         self._sender.resend()
+        self._pulse.reset()
         try:
-            self._process = start(self._command, self._sender.worker_fds)
+            self._process = start(self._command, self._worker_fds)
         except OSError as error:
             self._fail(f" It cannot be started again: {error}.")
 
     def _fail(self, why: str = "") -> None:
-        self.state = "failed"
+        self._end = "failed"
         lost = self._sender.in_flight
         self.dropped += lost
         self._report(
             "crashes",
-            f"The {self.name} worker ended {self._crashes} times in a row without delivering "
-            f"anything and stays off; {lost} captures are lost.{why} Its last words: "
-            f"{self._last_words()}",
+            f"The {self.name} worker ended {self._restarts.crashes} times in a row without "
+            f"delivering anything and stays off; {lost} captures are lost.{why} Its last words: "
+            f"{last_words(self._command.log_path)}",
         )
-
-    def _last_words(self) -> str:
-        path = self._command.log_path
-        try:
-            lines = path.read_text(errors="replace").splitlines() if path else []
-        except OSError:
-            lines = []
-        return " | ".join(line.strip() for line in lines[-3:]) or "(none)"
 
     def close(self) -> None:
         """End the worker; a file worker may first write its queue, as long as it moves on.
 
         Ctrl-C gives up.
         """
-        if self._closed:
+        if self._closing:
             return
-        self._closed = True
+        self._closing = True
         _open_handles.discard(self)
         try:
             if not self._latest_wins and self._sender.in_flight and self._has_died():
-                self._sender.resend()
-                with contextlib.suppress(OSError):  # then the loss is reported below
-                    self._process = start(self._command, self._sender.worker_fds)
+                self._start_again()
             self._sender.end()
             self._let_hurry()
             self._drain()
         finally:
             self._kill()
             lost = self._sender.in_flight
-            if lost and self.state != "failed" and not self._latest_wins:
+            if lost and not self._end and not self._latest_wins:
                 self.dropped += lost
                 self._report("unwritten", f"The {self.name} worker left {lost} captures unwritten.")
-            self.state = "failed" if self.state == "failed" else "closed"
+            self._end = self._end or "closed"
             self._sender.close()
+            self._pulse.close()
 
     def _let_hurry(self) -> None:
         """Take back what the worker did to come after the training, which now waits for it."""
@@ -315,7 +262,7 @@ class WorkerHandle:
                 Path(f"/proc/{self.pid}/autogroup").write_text("0")
 
     def _has_died(self) -> bool:
-        return self.state != "failed" and self._process.poll() is not None
+        return not self._end and self._process.poll() is not None
 
     def _drain(self) -> None:
         started = moved = time.monotonic()
@@ -351,7 +298,7 @@ class WorkerHandle:
 
     def abandon(self) -> None:
         """In a forked child: drop our copies, so that the worker sees its parent's end."""
-        for fd in self._sender.all_fds:
+        for fd in (*self._sender.all_fds, self._pulse.fd):
             if fd >= 0:
                 os.close(fd)
 

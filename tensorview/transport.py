@@ -58,7 +58,7 @@ class SlotFile:
     """
 
     def __init__(self) -> None:
-        self.fd = _open_unlinked()
+        self.fd = open_unlinked(2**20)
         self._maps: dict[int, mmap.mmap] = {}
 
     def reserve(self, slot: int, nbytes: int) -> memoryview:
@@ -100,7 +100,12 @@ class SlotFile:
         os.close(self.fd)
 
 
-def _open_unlinked() -> int:
+def open_unlinked(nbytes: int) -> int:
+    """Open a file of *nbytes* in memory that has no name, so that nobody else can open it.
+
+    Raises:
+        TransportError: neither shared memory nor the temporary directory takes it.
+    """
     tried = []
     for place in (Path("/dev/shm"), Path(tempfile.gettempdir())):  # noqa: S108  # POSIX shared memory
         try:
@@ -110,7 +115,7 @@ def _open_unlinked() -> int:
             continue
         os.unlink(path)  # noqa: PTH108  # mkstemp returns a string
         try:
-            _allocate(fd, 0, 2**20)
+            _allocate(fd, 0, nbytes)
         except OSError as error:
             os.close(fd)
             tried.append(f"{place}: {error.strerror}")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -92,22 +94,44 @@ class Viewer(Recorder):
         super().stop()
 
 
-class SilentListener:
-    """Accepts connections and never says a word. A context manager."""
+TEMPERS = ("silent", "closes", "garbage", "drips", "announces 2 GiB", "never accepts")
 
-    def __init__(self, *, port: int) -> None:
+
+class Listener:
+    """Holds a port as no viewer does. A context manager.
+
+    Args:
+        port: to hold.
+        temper: one of `TEMPERS`: what it does with a connection.
+    """
+
+    def __init__(self, *, port: int, temper: str = "silent") -> None:
         self._server = socket.create_server(("127.0.0.1", port))
         self._server.settimeout(0.1)
+        self._temper = temper
         self.accepted: list[socket.socket] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._accept, daemon=True)
 
     def _accept(self) -> None:
-        while not self._stop.is_set():
+        while not self._stop.is_set() and self._temper != "never accepts":
             with contextlib.suppress(TimeoutError):
                 self.accepted.append(self._server.accept()[0])
+                self._treat(self.accepted[-1])
+            if self._temper == "drips":
+                for connection in self.accepted:
+                    with contextlib.suppress(OSError):
+                        connection.send(b"v")
 
-    def __enter__(self) -> SilentListener:
+    def _treat(self, connection: socket.socket) -> None:
+        if self._temper == "closes":
+            connection.close()
+        elif self._temper == "garbage":
+            connection.send(random.Random(0).randbytes(4096))
+        elif self._temper == "announces 2 GiB":
+            connection.send(struct.pack("<i", 2**31 - 1) + b"paraview")
+
+    def __enter__(self) -> Listener:
         self._thread.start()
         return self
 

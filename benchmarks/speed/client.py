@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from tensorview.client.paraview import find_paraview
-from tensorview.supervisor import BOOTSTRAP, worker_environment
+from tensorview.launch import BOOTSTRAP, worker_environment
 
 HERE = Path(__file__).parent
 WAIT_SECONDS = 60.0

@@ -22,8 +22,8 @@ from vtkmodules.vtkIOXML import vtkXMLPolyDataWriter
 from benchmarks.speed.layers import vgg16_conv1
 from benchmarks.speed.rows import Row, alternate, main, milliseconds, ratio
 from tensorview.client.paraview import find_paraview
+from tensorview.launch import BOOTSTRAP
 from tensorview.run import Run
-from tensorview.supervisor import BOOTSTRAP
 from tensorview.worker.sinks.files import FileSink
 from tensorview.worker.views import make_frame
 from tensorview.worker.views.datasets import equal_cells, polydata

@@ -30,10 +30,10 @@ from benchmarks.speed.rows import Row, alternate, main, milliseconds, ratio
 from benchmarks.speed.workloads import lenet
 from tensorview.client.paraview import find_paraview
 from tensorview.encoding import EncodedSnapshot
+from tensorview.launch import BOOTSTRAP
 from tensorview.outputs import Outputs, catalyst_script
 from tensorview.settings import LiveTarget
 from tensorview.snapshot import Snapshot
-from tensorview.supervisor import BOOTSTRAP
 
 LARGE = 1e6
 """No activation is that large: added to a capture's number, it marks a frame."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from tensorview.client.paraview import find_paraview
 from tensorview.errors import ParaViewError
-from tensorview.supervisor import BOOTSTRAP, worker_environment
+from tensorview.launch import BOOTSTRAP, worker_environment
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,10 +16,10 @@ from tensorview.client.paraview import INSTALL_HINT, find_paraview
 from tensorview.client.window.macros import install_macro, write_macros
 from tensorview.client.window.toolbars import first_layout
 from tensorview.errors import ParaViewError
+from tensorview.launch import BOOTSTRAP, worker_environment
 from tensorview.run import Run
 from tensorview.settings import check_port
 from tensorview.sockets import listener, viewer_listens
-from tensorview.supervisor import BOOTSTRAP, worker_environment
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensorview.errors import SnapshotError, TensorviewError
+from tensorview.pulse import BUSY, IDLE, Pulse
 from tensorview.transport import ORPHAN_SECONDS, Receiver
 
 if TYPE_CHECKING:
@@ -42,14 +43,16 @@ def main(options: dict[str, Any]) -> int:
         # A viewer may hold us inside C++ for ever: only the kernel can then end us in time.
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)  # the training may have it ignored
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
-    token_fd, ack_fd, slot_fd = options["fds"]
+    token_fd, ack_fd, slot_fd, pulse_fd = options["fds"]
+    pulse = Pulse(pulse_fd)
     worker = Worker(
         receiver=Receiver(token_fd=token_fd, ack_fd=ack_fd, slot_fd=slot_fd),
         parent=options["parent"],
         outlives_parent=options["sink"] == "files",
+        pulse=pulse,
     )
     try:
-        sink = open_sink(options)
+        sink = open_sink(options, pulse=pulse)
     except (ImportError, OSError, TensorviewError) as error:
         traceback.print_exc()
         worker.say(fault=f"{error}")
@@ -57,7 +60,7 @@ def main(options: dict[str, Any]) -> int:
     # Not before: beside a training that takes all cores it would need a minute to start.
     step_back(NICENESS)
     try:
-        with contextlib.closing(sink):
+        with contextlib.closing(sink), pulse.beating():
             worker.run(sink)
     except Exception as error:  # noqa: BLE001  # whatever it is, it is the last thing we can say
         traceback.print_exc()
@@ -84,7 +87,7 @@ def step_back(niceness: int) -> None:
             return
 
 
-def open_sink(options: dict[str, Any]) -> Sink:
+def open_sink(options: dict[str, Any], *, pulse: Pulse) -> Sink:
     """Make the sink that the options name; each imports what only it needs."""
     if options["sink"] == "files":
         from tensorview.worker.sinks.files import FileSink  # noqa: PLC0415
@@ -99,6 +102,7 @@ def open_sink(options: dict[str, Any]) -> Sink:
         run_dir=options.get("run_dir", ""),
         run_id=options.get("run_id", ""),
         frame_seconds=FRAME_SECONDS,
+        pulse=pulse,
     )
 
 
@@ -109,10 +113,14 @@ class Worker:
         receiver: our end of the slots.
         parent: process id of the training process.
         outlives_parent: go on for up to `ORPHAN_SECONDS` to write what was handed over.
+        pulse: where we say what we are at.
     """
 
-    def __init__(self, *, receiver: Receiver, parent: int, outlives_parent: bool) -> None:
+    def __init__(
+        self, *, receiver: Receiver, parent: int, outlives_parent: bool, pulse: Pulse
+    ) -> None:
         self._receiver = receiver
+        self._pulse = pulse
         self._parent = parent
         self._deadline = None if outlives_parent else 0.0
         self._said_state = ""
@@ -121,10 +129,12 @@ class Worker:
         """Serve until nothing more comes, or the parent has been gone for too long."""
         while not self._orphaned_too_long():
             self._say_state(sink.state)
+            self._pulse.begin(IDLE)
             try:
                 received = self._receiver.receive(IDLE_SECONDS)
             except EOFError:
                 return
+            self._pulse.begin(BUSY)
             if received is None:
                 sink.idle()
             else:

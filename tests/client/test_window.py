@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from tensorview.client.paraview import find_paraview
+from tensorview.launch import BOOTSTRAP
 from tensorview.run import Run
-from tensorview.supervisor import BOOTSTRAP
 from tensorview.worker.datasets import arrays
 from tensorview.worker.sinks.files import FileSink
 from tensorview.worker.views import make_frame

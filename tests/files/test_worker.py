@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 
@@ -11,9 +12,10 @@ import pytest
 from tensorview.client.paraview import find_paraview
 from tensorview.encoding import EncodedSnapshot
 from tensorview.errors import SnapshotError
+from tensorview.launch import WorkerCommand, start
 from tensorview.outputs import Outputs, catalyst_script
+from tensorview.pulse import Pulse
 from tensorview.run import Run
-from tensorview.supervisor import WorkerCommand, start
 from tensorview.transport import Sender
 from tensorview.worker.main import MAX_FAULT_BYTES, MAX_FAULT_CHARACTERS, Worker
 from tensorview.worker.sinks.memory import MemorySink
@@ -62,7 +64,8 @@ def snapshot():
 
 def answers(sink, *snapshots):
     heard = Heard(*snapshots)
-    Worker(receiver=heard, parent=os.getppid(), outlives_parent=True).run(sink)
+    with contextlib.closing(Pulse()) as pulse:
+        Worker(receiver=heard, parent=os.getppid(), outlives_parent=True, pulse=pulse).run(sink)
     return [message for message in heard.said if "done" in message]
 
 
@@ -129,7 +132,8 @@ def test_a_live_frame_reaches_somebody_once_a_viewer_is_connected(tmp_path):
         foreign_python=True,
     )
     sender = Sender(slots=2, max_bytes=2**30)
-    process = start(command, sender.worker_fds)
+    pulse = Pulse()
+    process = start(command, (*sender.worker_fds, pulse.fd))
     said = []
 
     def reached():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tensorview.client.paraview import find_paraview
-from tensorview.supervisor import BOOTSTRAP
+from tensorview.launch import BOOTSTRAP
 
 pytestmark = pytest.mark.paraview
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.doubles import SilentListener, SlowWire, Viewer, free_port, open_live, wait_until
+from tests.doubles import Listener, SlowWire, Viewer, free_port, open_live, wait_until
 from tests.snapshots import make_layer, make_snapshot
 
 pytestmark = pytest.mark.paraview
@@ -101,7 +101,7 @@ def test_l2_a_frozen_viewer_never_holds_the_publisher(tmp_path):
 def test_l5_a_silent_listener_never_holds_the_publisher(tmp_path):
     """Something on the port that never answers blocks the worker, not us; closing is quick."""
     port = free_port()
-    with SilentListener(port=port) as listener:
+    with Listener(port=port) as listener:
         with live_outputs(tmp_path, port) as outputs:
             longest = publish_until(
                 outputs, lambda: len(listener.accepted) > 0, seconds=20, what="a connection"
@@ -171,7 +171,7 @@ def test_the_live_worker_ends_with_its_parent(tmp_path):
     pid = os.fork()
     if pid == 0:
         worker = open_live(tmp_path, port=free_port()).workers["live"]
-        while worker.state != "waiting":  # what it says as soon as it serves
+        while not worker._said:  # what it says as soon as it serves
             worker.poll()
             time.sleep(0.1)
         (tmp_path / "pid").write_text(str(worker.pid))

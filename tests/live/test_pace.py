@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tensorview.client.paraview import find_paraview
+from tensorview.launch import BOOTSTRAP
 from tensorview.outputs import catalyst_script
-from tensorview.supervisor import BOOTSTRAP
 from tests.doubles import free_port
 
 pytestmark = pytest.mark.paraview

@@ -16,9 +16,9 @@ from tensorview import export as export_module
 from tensorview.cli import main as tensorview
 from tensorview.errors import ConfigurationError, RunError
 from tensorview.export import FAULT, NOTE, export
+from tensorview.launch import BOOTSTRAP, worker_environment
 from tensorview.run import Run
 from tensorview.snapshot import VIEWS
-from tensorview.supervisor import BOOTSTRAP, worker_environment
 from tensorview.worker.pictures import main as worker
 from tensorview.worker.pictures import opengl
 from tensorview.worker.pictures.main import png_bytes

@@ -16,8 +16,8 @@ from tensorview import export as export_module
 from tensorview.cli import main as tensorview
 from tensorview.errors import ConfigurationError, RunError
 from tensorview.export import export
+from tensorview.launch import worker_environment
 from tensorview.run import Run
-from tensorview.supervisor import worker_environment
 from tensorview.tabs import TABS
 from tensorview.worker.datasets import read_frame
 from tensorview.worker.pictures import film as film_module

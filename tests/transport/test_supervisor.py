@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tensorview import encoding, supervisor
+from tensorview import encoding, restarts, supervisor
 from tensorview.outputs import Outputs
 from tensorview.run import Run
 from tensorview.snapshot import to_table
@@ -168,7 +168,7 @@ def test_p2_a_hung_file_worker_holds_the_training_one_second_a_minute(
 
 def test_l7_five_crashes_in_a_row_end_a_worker(tmp_path, caplog, monkeypatch):
     """One ERROR with its last words; the training goes on, and what is lost is counted."""
-    monkeypatch.setattr(supervisor, "RESTART_DELAY_SECONDS", 0.05)
+    monkeypatch.setattr(restarts, "CRASH_SECONDS", 0.05)
     path = Run.create(tmp_path / "run", settings={"name": "test"}).path
     outputs = Outputs(run_path=path, formats=("vtp",), live=None, pipeline=None, paraview=None)
     worker = outputs.workers["files"]

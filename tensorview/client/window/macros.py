@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tensorview.supervisor import BOOTSTRAP
+from tensorview.launch import BOOTSTRAP
 from tensorview.whole_files import replace_file
 
 if TYPE_CHECKING:

@@ -15,16 +15,20 @@ from paraview.catalyst import bridge, v2_internals
 from paraview.modules.vtkPVCatalyst import vtkCPDataDescription
 
 from tensorview.errors import ParaViewError
-from tensorview.sockets import connected_to
+from tensorview.pulse import DIALLING
+from tensorview.restarts import FIRST_CALL_SECONDS, LAST_CALL_SECONDS
+from tensorview.sockets import connected_to, viewer_listens
 from tensorview.worker.views.datasets import with_field_data
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from tensorview.pulse import Pulse
     from tensorview.worker.frame import Frame
 
 LIVE_URL_VARIABLE = "TENSORVIEW_LIVE_URL"
-REFRESH_SECONDS = {"waiting": 1.0, "connected": 2.0}
+HERE = ("localhost", "127.0.0.1", "::1")
+REFRESH_SECONDS = {"waiting": 1.0, "connected": 2.0, "unreachable": 1.0}
 """How often the last frame is offered again while no new one comes: a viewer that has just
 connected, or has just asked for one more channel, is served then and not at the next capture."""
 
@@ -39,6 +43,7 @@ class LiveSink:
         run_dir: absolute path of the run directory that a viewer may steer through, "" for none.
         run_id: `tensorview.run.Run.id` of what is sent.
         frame_seconds: from one frame to the next at least, where the script sends live.
+        pulse: where it is said when a viewer is called.
 
     Raises:
         ParaViewError: the script cannot be loaded.
@@ -53,11 +58,16 @@ class LiveSink:
         run_dir: str = "",
         run_id: str = "",
         frame_seconds: float = 0.0,
+        pulse: Pulse | None = None,
     ) -> None:
         os.environ[LIVE_URL_VARIABLE] = f"{host}:{port}"
+        self._host = host
         self._port = port
+        self._unanswered = 0
+        self._call_at = 0.0
         self._frame_seconds = frame_seconds
-        self._script = ScriptProof(script)
+        self._pulse = pulse
+        self._script = ScriptProof(script, after=self._say_dialling)
         self._address = {"run_dir": run_dir, "run_id": run_id}
         bridge.initialize()
         bridge.add_pipeline(script, 2)
@@ -79,6 +89,8 @@ class LiveSink:
         """
         self._frame = frame
         started = time.monotonic()
+        if started < self._call_at:
+            return False
         # Catalyst wants time to grow: a frame shown again comes just after itself.
         self._time = max(float(frame.step), math.nextafter(self._time, math.inf))
         description = vtkCPDataDescription()
@@ -94,12 +106,30 @@ class LiveSink:
                 bridge.coprocessor.CoProcess(description)
         self._count += 1
         self._sent_at = time.monotonic()
-        self.state = "connected" if connected_to(self._port) else "waiting"
+        if self._script.goes_live:
+            self._look_who_answered()
         self._script.check()
         if not self._script.goes_live:
             return True
         time.sleep(max(0.0, started + self._frame_seconds - self._sent_at))
         return self.state == "connected"
+
+    def _look_who_answered(self) -> None:
+        """Say how the call went; who hangs up on us is called again, less and less often."""
+        if connected_to(self._port):
+            self.state = "connected"
+        elif self._host in HERE and viewer_listens(self._port):
+            self.state = "unreachable"
+        else:
+            self.state = "waiting"
+        self._unanswered = self._unanswered + 1 if self.state == "unreachable" else 0
+        if self._unanswered:
+            delay = min(FIRST_CALL_SECONDS * 2 ** (self._unanswered - 1), LAST_CALL_SECONDS)
+            self._call_at = self._sent_at + delay
+
+    def _say_dialling(self) -> None:
+        if self._pulse is not None and self._script.goes_live and self.state != "connected":
+            self._pulse.begin(DIALLING)
 
     def idle(self) -> None:
         """Offer the last frame again now and then."""
@@ -134,11 +164,15 @@ class ScriptProof:
     ParaView prints a script's exception once and turns every later call into a silent no-op. Its
     own functions that load and run a script are wrapped here so that we hear of it.
 
+    Args:
+        script: path of it.
+        after: called each time it has run, before ParaView goes live.
+
     Attributes:
         goes_live: whether the script, once loaded, sends to a live viewer.
     """
 
-    def __init__(self, script: str) -> None:
+    def __init__(self, script: str, *, after: Callable[[], None]) -> None:
         self._name = Path(script).name
         self._load_error: BaseException | None = None
         self._run_error: BaseException | None = None
@@ -162,6 +196,7 @@ class ScriptProof:
             except BaseException as error:
                 self._run_error = error
                 raise
+            after()
             return self._ran
 
         v2_internals.import_and_validate = proven_load

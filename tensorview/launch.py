@@ -1,0 +1,106 @@
+"""Starting worker processes: which interpreter, in what environment, with which descriptors."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+BOOTSTRAP = Path(__file__).parent / "worker" / "bootstrap.py"
+
+# A worker has one thread: two would take cores from the training.
+WORKER_ENVIRONMENT = {
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "VTK_SMP_BACKEND_IN_USE": "Sequential",
+    "VTK_SMP_MAX_THREADS": "1",
+    # Keep freed memory for the next frame: to get its pages anew each time is a third of the work
+    # of a client that receives large frames. (glibc takes no higher threshold than this.)
+    "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(256 * 2**20),
+    "PYTHONDONTWRITEBYTECODE": "1",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerCommand:
+    """How to start one kind of worker.
+
+    Attributes:
+        python: the interpreter, and arguments of its own.
+        options: for ``tensorview.worker.main``: ``sink`` and what that sink needs.
+        environment: added to the worker's environment.
+        log_path: where its standard output and error go; None for nowhere.
+        foreign_python: the interpreter is not ours, so no ``PYTHON*`` variable reaches it.
+        inherited: descriptors that it holds open as long as it runs.
+    """
+
+    python: tuple[str, ...]
+    options: dict[str, Any]
+    environment: dict[str, str]
+    log_path: Path | None
+    foreign_python: bool
+    inherited: tuple[int, ...] = ()
+
+
+def worker_environment(environment: Mapping[str, str], *, foreign_python: bool) -> dict[str, str]:
+    """Return *environment* without what would change or slow a worker.
+
+    Args:
+        environment: of this process.
+        foreign_python: the worker runs under another Python, so no ``PYTHON*`` may reach it.
+    """
+    kept = {
+        key: value
+        for key, value in environment.items()
+        if key not in ("VIRTUAL_ENV", "LD_PRELOAD")
+        and not (foreign_python and key.startswith("PYTHON"))
+    }
+    return kept | WORKER_ENVIRONMENT
+
+
+def start(command: WorkerCommand, fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
+    """Start a worker that inherits only the descriptors *fds*."""
+    environment = worker_environment(os.environ, foreign_python=command.foreign_python)
+    environment |= command.environment
+    options = {
+        **command.options,
+        "fds": fds,
+        "parent": os.getpid(),
+        # The kernel ends the worker with the *thread* that started it, so only the main one counts.
+        "die_with_parent": threading.current_thread() is threading.main_thread(),
+    }
+    output: Any = subprocess.DEVNULL
+    if command.log_path is not None:
+        output = command.log_path.open("ab")
+    try:
+        return subprocess.Popen(
+            [*command.python, str(BOOTSTRAP), "worker.main", json.dumps(options)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=environment,
+            pass_fds=(*fds, *command.inherited),
+            start_new_session=True,  # Ctrl-C is for the training
+        )
+    finally:
+        if command.log_path is not None:
+            output.close()
+
+
+def last_words(log_path: Path | None) -> str:
+    """Return the last lines of a worker's log, on one line."""
+    try:
+        lines = log_path.read_text(errors="replace").splitlines() if log_path else []
+    except OSError:
+        lines = []
+    return " | ".join(line.strip() for line in lines[-3:]) or "(none)"
