@@ -54,7 +54,7 @@ def main(options: dict[str, Any]) -> int:
     try:
         sink = open_sink(options, pulse=pulse)
     except (ImportError, OSError, TensorviewError) as error:
-        traceback.print_exc()
+        log_error()
         worker.say(fault=f"{error}")
         return 1
     # Not before: beside a training that takes all cores it would need a minute to start.
@@ -63,7 +63,7 @@ def main(options: dict[str, Any]) -> int:
         with contextlib.closing(sink), pulse.beating():
             worker.run(sink)
     except Exception as error:  # noqa: BLE001  # whatever it is, it is the last thing we can say
-        traceback.print_exc()
+        log_error()
         worker.say(fault=f"{type(error).__name__}: {error}")
         return 1
     return 0
@@ -150,8 +150,7 @@ class Worker:
         try:
             return {"fault": "", "reached": sink.write(make_frame(snapshot))}
         except Exception as error:  # noqa: BLE001  # one bad frame must not end the sink
-            traceback.print_exc()
-            sys.stderr.flush()
+            log_error()
             return {"fault": f"{type(error).__name__}: {error}", "reached": False}
 
     def _orphaned_too_long(self) -> bool:
@@ -176,6 +175,13 @@ class Worker:
         """
         with contextlib.suppress(BrokenPipeError):
             self._receiver.say(fault=cut(fault), **message)
+
+
+def log_error() -> None:
+    """Write the traceback to the worker's log, if the disk takes it."""
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
+        sys.stderr.flush()
 
 
 def cut(text: str) -> str:

@@ -25,7 +25,7 @@ def related_maps(seed, shape, *, mean=0.0, std=1.0, dtype=torch.float32):
 
 
 @pytest.mark.parametrize("shape", [(5, 4), (5, 4, 7), (3, 6, 5, 4), (2, 3, 2, 4, 3), (64, 3, 1)])
-def test_equals_numpy_for_every_rank(shape):
+def test_n3_equals_numpy_for_every_rank(shape):
     """Samples and positions of any rank are correlated together, as numpy does."""
     maps = related_maps(0, shape)
 
@@ -35,7 +35,7 @@ def test_equals_numpy_for_every_rank(shape):
 @pytest.mark.parametrize(
     ("mean", "std"), [(1e4, 1e-2), (-1e4, 1e-2), (100, 0.1), (0, 1e25), (0, 1e-30), (0, 1e-38)]
 )
-def test_large_means_and_extreme_scales_keep_their_digits(mean, std):
+def test_n5_large_means_and_extreme_scales_keep_their_digits(mean, std):
     """Float32 maps with mean 1e4 and deviation 1e-2 are within 1e-5 of a float64 reference."""
     maps = related_maps(1, (16, 5, 20, 20), mean=mean, std=std)
 
@@ -67,7 +67,7 @@ def test_blocks_of_positions_give_what_one_pass_gives(monkeypatch):
     assert pearson(maps) == pytest.approx(whole, abs=1e-7)
 
 
-def test_constant_and_non_finite_channels_are_nan_and_leave_the_others_alone():
+def test_n4_constant_and_non_finite_channels_are_nan_and_leave_the_others_alone():
     """A channel without a correlation gives a NaN row and column, and nothing else changes."""
     maps = related_maps(4, (8, 7, 5, 5))
     good = [0, 2, 5]
@@ -83,7 +83,7 @@ def test_constant_and_non_finite_channels_are_nan_and_leave_the_others_alone():
     assert np.isnan(pcc[:, [1, 3, 4, 6]]).all()
 
 
-def test_duplicates_and_negatives_are_exactly_one_and_minus_one():
+def test_n4_duplicates_and_negatives_are_exactly_one_and_minus_one():
     """Equal maps correlate with exactly 1, negated ones with -1, and nothing leaves [-1, 1]."""
     maps = related_maps(5, (7, 4, 6, 6))
     maps[:, 1] = maps[:, 0]
@@ -98,7 +98,7 @@ def test_duplicates_and_negatives_are_exactly_one_and_minus_one():
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 1), (1, 3), (0, 3, 4), (4, 0, 5), (1, 1, 1)])
-def test_too_little_to_correlate_is_nan(shape):
+def test_n4_too_little_to_correlate_is_nan(shape):
     """One value, or none, has no correlation."""
     pcc = pearson(torch.rand(shape))
 
@@ -109,14 +109,14 @@ def test_too_little_to_correlate_is_nan(shape):
 @pytest.mark.parametrize(
     "dtype", [torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn, torch.int8]
 )
-def test_every_real_dtype_is_widened_exactly(dtype):
+def test_n2_every_real_dtype_is_widened_exactly(dtype):
     """Narrow dtypes are widened before anything is computed."""
     maps = (related_maps(6, (5, 3, 8)) * 8).to(dtype)
 
     assert pearson(maps) == pytest.approx(reference(maps.to(torch.float64)), abs=1e-6)
 
 
-def test_memory_layout_does_not_matter():
+def test_n3_memory_layout_does_not_matter():
     """Channels-last, expanded and strided maps correlate like contiguous ones."""
     maps = related_maps(7, (4, 6, 8, 8))
     expected = pearson(maps)

@@ -38,7 +38,7 @@ def test_groups_are_numbered_by_their_smallest_member():
 @pytest.mark.parametrize("linkage", LINKAGES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("threshold", [0.9, 0.0, 1.0, -1.0, -0.3, 0.1])
-def test_a_correlation_at_the_threshold_counts_as_above(linkage, dtype, threshold):
+def test_n4_a_correlation_at_the_threshold_counts_as_above(linkage, dtype, threshold):
     """r equal to the threshold joins a group, the next smaller number does not."""
     tie = dtype(threshold)
     below = np.nextafter(tie, dtype(-2))
@@ -55,7 +55,7 @@ def test_a_correlation_at_the_threshold_counts_as_above(linkage, dtype, threshol
 
 
 @pytest.mark.parametrize("linkage", LINKAGES)
-def test_dead_and_nan_filters_are_in_no_group(linkage):
+def test_n4_dead_and_nan_filters_are_in_no_group(linkage):
     """Dead filters are marked, and what has no correlation stays alone at any threshold."""
     pcc = np.ones((5, 5))
     pcc[1] = pcc[:, 1] = np.nan
@@ -95,7 +95,7 @@ def test_members_fit_each_other_and_groups_are_maximal(seed, size, threshold):
 
 
 @pytest.mark.parametrize("threshold", [np.nan, 1.1, -2])
-def test_a_threshold_that_no_correlation_can_reach_is_refused(threshold):
+def test_n4_a_threshold_that_no_correlation_can_reach_is_refused(threshold):
     """The message says what was given and what is possible."""
     with pytest.raises(
         ConfigurationError, match=r"^threshold=.* cannot be used: expected a Pearson r from -1 to 1"

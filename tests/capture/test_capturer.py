@@ -411,7 +411,7 @@ def test_update_ratio_is_the_change_of_this_step():
     assert scalars["update_ratio"] == pytest.approx(0.25)
 
 
-def test_non_finite_values_are_counted_stored_and_kept_apart():
+def test_n1_non_finite_values_are_counted_stored_and_kept_apart():
     """NaN and infinities are where they were, and other channels are untouched."""
     model = make_net()
     with torch.no_grad():
@@ -445,7 +445,7 @@ def test_non_finite_values_are_counted_stored_and_kept_apart():
         (without_values(3, 0), (4, 3), (1, 1)),
     ],
 )
-def test_maps_of_every_rank_are_folded_to_two_dimensions(layer, shape, folded):
+def test_n3_maps_of_every_rank_are_folded_to_two_dimensions(layer, shape, folded):
     """Counts equal the formula for each layer kind."""
     inputs = torch.randn(shape)
     found = capture_once(nn.Sequential(layer), probe=inputs).layers[0]
@@ -508,7 +508,7 @@ def test_a_given_probe_shows_the_same_in_every_chunk_of_time():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
-def test_other_precisions_are_captured(dtype):
+def test_n2_other_precisions_are_captured(dtype):
     """float64 weights stay, bfloat16 ones are widened exactly."""
     model = make_net().to(dtype)
     layer = capture_once(model, probe=images().to(dtype)).layers[0]

@@ -221,7 +221,7 @@ class Pair(nn.Linear):
         return super().forward(x), None
 
 
-def test_ambiguous_layers_are_named_once_and_never_mislabelled():
+def test_n8_ambiguous_layers_are_named_once_and_never_mislabelled():
     """Of several calls the first counts; never called and no tensor mean no activation."""
     model, inputs = Twice(), torch.randn(3, 4)
     found, warnings = follow(model, inputs)
@@ -242,7 +242,7 @@ def test_ambiguous_layers_are_named_once_and_never_mislabelled():
 
 
 @pytest.mark.parametrize("output", [None, {"x": 1}, [torch.ones(2)]])
-def test_outputs_that_are_no_tensors_are_named(output):
+def test_n8_outputs_that_are_no_tensors_are_named(output):
     """The type is said."""
 
     class Odd(nn.Linear):

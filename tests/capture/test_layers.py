@@ -66,7 +66,7 @@ def test_layers_are_chosen_by_name_glob_and_predicate():
     assert names(model, lambda name, module: module.weight.ndim == 2 and "head" in name) == ["head"]
 
 
-def test_a_shared_module_is_one_layer_under_its_first_name():
+def test_n8_a_shared_module_is_one_layer_under_its_first_name():
     """Asking for its other name gives the same layer."""
     shared = nn.Linear(3, 3)
     model = nn.ModuleDict({"encoder": shared, "decoder": shared})
@@ -177,7 +177,7 @@ def quantised_linear():
         ),
     ],
 )
-def test_what_cannot_be_watched_is_refused_by_name(model, layers, message):
+def test_n2_what_cannot_be_watched_is_refused_by_name(model, layers, message):
     """One sentence: what, which layer, what to do."""
     with pytest.raises(ConfigurationError, match=f"^{message}$"):
         select_layers(model, layers)
@@ -194,7 +194,7 @@ def test_what_cannot_be_watched_is_refused_by_name(model, layers, message):
         (torch.int8, torch.float32),
     ],
 )
-def test_narrow_weights_are_widened_exactly(dtype, read):
+def test_n2_narrow_weights_are_widened_exactly(dtype, read):
     """float16, bfloat16, float8 and int8 come as float32, float64 stays."""
     model = nn.Sequential(nn.Linear(3, 2))
     model[0].weight = nn.Parameter((model[0].weight * 5).to(dtype), requires_grad=False)
@@ -223,7 +223,7 @@ LAYERS = st.sampled_from(
     out_per_group=st.integers(1, 3),
     kernel=st.lists(st.integers(1, 3), min_size=3, max_size=3),
 )
-def test_a_filter_s_row_holds_the_weights_that_it_applies(
+def test_n3_a_filter_s_row_holds_the_weights_that_it_applies(
     layer, groups, in_per_group, out_per_group, kernel
 ):
     """For every kind and grouping: filter f reads channel f // out_per_group * in_per_group + i."""
@@ -262,7 +262,7 @@ def test_a_filter_s_row_holds_the_weights_that_it_applies(
                 assert torch.allclose(stamped[row].flatten(), expected)
 
 
-def test_linear_and_odd_memory_layouts():
+def test_n3_linear_and_odd_memory_layouts():
     """Linear is 1 x 1; strides do not matter."""
     model = nn.Sequential(nn.Linear(3, 2), nn.Conv2d(4, 4, 3).to(memory_format=torch.channels_last))
     linear, conv = select_layers(model)

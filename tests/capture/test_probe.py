@@ -97,7 +97,7 @@ def equal(first, second):
 
 
 @pytest.mark.parametrize("optimizer_class", [torch.optim.Adam, torch.optim.SGD])
-def test_training_is_bit_identical_with_a_capture_at_every_step(optimizer_class):
+def test_o1_training_is_bit_identical_with_a_capture_at_every_step(optimizer_class):
     """200 steps: losses, weights, buffers, gradients, optimizer, modes and random states."""
     plain = train(200, optimizer_class=optimizer_class, capture=False)
     watched = train(200, optimizer_class=optimizer_class, capture=True)

@@ -94,7 +94,7 @@ def arrays_of_points(dataset):
 
 
 @pytest.mark.parametrize("form", ["cells", "atlas"])
-def test_every_view_reads_back_bit_for_bit(path, rng, form):
+def test_n1_every_view_reads_back_bit_for_bit(path, rng, form):
     """NaN, infinities, -0.0 and subnormals, names and topology are what they were."""
     frame = special_frame(rng, form=form)
     read = read_frame(write(path, frame), frame.step)
@@ -198,7 +198,7 @@ def test_what_was_not_written_cannot_be_read(path, rng):
         read_frame(run, 51)
 
 
-def test_a_full_disk_drops_frames_and_nothing_else(path, rng, monkeypatch):
+def test_f2_a_full_disk_drops_frames_and_nothing_else(path, rng, monkeypatch):
     """While nothing can be written each frame says so; then the sink goes on."""
     frames = [make_frame(make_snapshot(rng, step=step)) for step in (50, 100, 150, 200)]
     sink = FileSink(path, formats=("vtp", "csv"))

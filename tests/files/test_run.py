@@ -90,7 +90,7 @@ def test_a_directory_that_is_there_is_used(path):
     assert (path / "notes.txt").read_text() == "mine"
 
 
-def test_a_run_is_never_overwritten(written):
+def test_f6_a_run_is_never_overwritten(written):
     """A second training does not mix into the first one's files."""
     message = refusal(Run.create, written, settings={"name": "other"})
 
@@ -114,7 +114,7 @@ def test_what_is_left_of_a_run_is_never_overwritten(path, name):
     )
 
 
-def test_a_file_is_no_run_directory(path):
+def test_f5_a_file_is_no_run_directory(path):
     """A path that is a file is refused."""
     path.write_text("mine")
 
@@ -125,7 +125,7 @@ def test_a_file_is_no_run_directory(path):
 
 
 @pytest.mark.parametrize("below", ["x", "x/y"])
-def test_a_file_in_the_way_is_named(path, below):
+def test_f5_a_file_in_the_way_is_named(path, below):
     """A mistaken path is an error, and no reason to train without files."""
     path.write_text("mine")
 
@@ -145,7 +145,7 @@ def test_a_file_in_the_way_is_named(path, below):
     ("name", "reason"),
     [("a\0b", "embedded null byte"), ("x" * 300, "File name too long")],
 )
-def test_what_cannot_be_a_path_is_refused(path, name, reason):
+def test_f5_what_cannot_be_a_path_is_refused(path, name, reason):
     """Neither can such a path become writable."""
     with pytest.raises(RunError, match=f"^Cannot write a run in .*{reason}. Give") as caught:
         Run.create(path / name, settings={})
@@ -153,7 +153,7 @@ def test_what_cannot_be_a_path_is_refused(path, name, reason):
 
 
 @pytest.mark.parametrize("call", ["mkdir", "open"])
-def test_an_unwritable_place_is_said(path, monkeypatch, call):
+def test_f5_an_unwritable_place_is_said(path, monkeypatch, call):
     """Where nothing can be written at the moment, that is said at once, as its own error."""
 
     def full(self, *_, **__):
@@ -245,7 +245,7 @@ def claim(parent, barrier, results, rounds, by_default):
 
 
 @pytest.mark.parametrize("by_default", [True, False])
-def test_trainings_that_start_at_once_share_no_run(tmp_path, by_default):
+def test_f6_trainings_that_start_at_once_share_no_run(tmp_path, by_default):
     """By default each gets a directory of its own; one that all name is given to one of them."""
     rounds, count = 30, 4
     context = multiprocessing.get_context("spawn")

@@ -131,7 +131,7 @@ def test_no_writer_without_a_run(tmp_path):
 
 @pytest.mark.parametrize("call", ["write_bytes", "replace", "fsync", "manifest", "mkdir"])
 @pytest.mark.parametrize("nth", range(6))
-def test_a_failed_capture_leaves_no_trace(path, writer, monkeypatch, call, nth):
+def test_f3_a_failed_capture_leaves_no_trace(path, writer, monkeypatch, call, nth):
     """Whichever call fails: earlier files are byte-identical, and the next capture is written."""
     commit(writer, 10)
     before = everything(path)
@@ -184,7 +184,7 @@ class FailingFile:
         return self._file.write(data[: max(1, len(data) // 2)])
 
 
-def test_a_failed_replacement_leaves_old_or_new(path, writer, monkeypatch):
+def test_f3_a_failed_replacement_leaves_old_or_new(path, writer, monkeypatch):
     """When a step that is written again cannot be moved into place, each file is still whole."""
     commit(writer, 10)
     before = everything(path)
@@ -209,7 +209,7 @@ def test_a_failed_replacement_leaves_old_or_new(path, writer, monkeypatch):
     assert list(path.rglob("*.tmp")) == []
 
 
-def test_a_full_disk_costs_only_what_does_not_fit(path):
+def test_f2_a_full_disk_costs_only_what_does_not_fit(path):
     """Under a real limit of the kernel, earlier files stay and later ones are written."""
     writer = RunWriter(path)
     small = [NewFile(view="weights", layer=None, suffix=".vtp", data=b"s" * 1000)]
@@ -234,7 +234,7 @@ def test_a_full_disk_costs_only_what_does_not_fit(path):
     assert Run.open(path).steps() == (1, 3)
 
 
-def test_a_collection_that_cannot_be_written_is_made_up_for(path, writer, monkeypatch):
+def test_f3_a_collection_that_cannot_be_written_is_made_up_for(path, writer, monkeypatch):
     """A failing .pvd costs no capture: it is tried again, and said at the end if it lasts."""
 
     def fail(*_):
@@ -253,7 +253,7 @@ def test_a_collection_that_cannot_be_written_is_made_up_for(path, writer, monkey
     assert [step for step, _ in listed(path, "weights")] == [10]
 
 
-def test_killed_writers_tear_no_file(path):
+def test_f1_killed_writers_tear_no_file(path):
     """20 kills at random moments: no file at a final name is torn, and the run opens."""
     rng = random.Random(20)
     for _ in range(20):
@@ -272,7 +272,7 @@ def test_killed_writers_tear_no_file(path):
     assert list(run.steps()) == [step for step, _ in listed(path, "weights")]
 
 
-def test_readers_see_only_complete_files(path):
+def test_f8_readers_see_only_complete_files(path):
     """Whoever reads while 2,000 captures are written finds whole files and valid lists."""
     done = threading.Event()
     with subprocess.Popen([*WRITING, path, "2000", "2"], stdout=subprocess.PIPE) as process:
@@ -295,7 +295,7 @@ def test_readers_see_only_complete_files(path):
     assert len(Run.open(path).steps()) == 2000
 
 
-def test_a_long_run_costs_no_more_per_capture(writer):
+def test_f9_a_long_run_costs_no_more_per_capture(writer):
     """The 2,000th capture costs about as much as the 100th."""
     costs = []
     for step in range(2000):

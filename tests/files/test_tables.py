@@ -312,7 +312,7 @@ def test_scalars_go_on_after_a_cut_row(path):
     assert (path / "scalars.csv").read_text() == "step,loss\n50,0.3\n150,0.1\n"
 
 
-def test_scalars_that_could_not_be_written_are_made_up_for(path, monkeypatch):
+def test_f3_scalars_that_could_not_be_written_are_made_up_for(path, monkeypatch):
     """A full disk delays rows; they come with the next one, and close() says if they never do."""
     sink = ScalarsCsv(path, last_step=100)
     sink.add(1, {"loss": 0.1})

@@ -166,7 +166,7 @@ def test_l8_a_broken_catalyst_script_is_named(tmp_path, script, message):
         assert message in worker.last_fault
 
 
-def test_the_live_worker_ends_with_its_parent(tmp_path):
+def test_l9_the_live_worker_ends_with_its_parent(tmp_path):
     """When the training process is killed, its live worker is gone at once."""
     pid = os.fork()
     if pid == 0:
@@ -222,7 +222,7 @@ def held_in_a_frame(tmp_path, viewer):
 
 
 @pytest.mark.parametrize("end", ["killed", "closed"])
-def test_a_viewer_outlives_a_training_that_ends_while_a_frame_is_sent(tmp_path, end):
+def test_l9_a_viewer_outlives_a_training_that_ends_while_a_frame_is_sent(tmp_path, end):
     """ParaView aborts over half a message: so the worker first sends the rest."""
     port = free_port()
     with Viewer(tmp_path, port=port) as viewer:
@@ -241,7 +241,7 @@ def test_a_viewer_outlives_a_training_that_ends_while_a_frame_is_sent(tmp_path, 
             )
 
 
-def test_a_worker_that_is_held_in_a_frame_does_not_stay(tmp_path):
+def test_l9_a_worker_that_is_held_in_a_frame_does_not_stay(tmp_path):
     """After its training it has 10 s to send the rest, however long the viewer takes."""
     with (
         Viewer(tmp_path, port=free_port()) as viewer,

@@ -71,7 +71,7 @@ def test_f1_a_killed_file_worker_loses_nothing(tmp_path):
     assert worker.dropped == 0
 
 
-def test_a_worker_killed_just_before_the_end_loses_nothing(tmp_path):
+def test_f1_a_worker_killed_just_before_the_end_loses_nothing(tmp_path):
     """Closing starts a dead file worker once more, for what it had not written."""
     with file_outputs(tmp_path) as outputs:
         worker = outputs.workers["files"]
@@ -215,7 +215,7 @@ def test_a_frame_that_cannot_be_written_is_one_lost_capture(tmp_path, caplog):
     assert len([r for r in caplog.records if r.levelno == logging.ERROR]) == 1
 
 
-def test_the_file_worker_outlives_a_killed_parent_only_to_finish(tmp_path):
+def test_f1_the_file_worker_outlives_a_killed_parent_only_to_finish(tmp_path):
     """After SIGKILL of the training, what was handed over is written, then the worker ends."""
     path = Run.create(tmp_path / "run", settings={"name": "test"}).path
     pid = os.fork()

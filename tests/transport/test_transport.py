@@ -135,7 +135,7 @@ def test_the_reader_sees_the_writers_end(pair):
         receiver.receive(5.0)
 
 
-def test_no_memory_is_a_sentence(snapshot, pair, monkeypatch):
+def test_f10_no_memory_is_a_sentence(snapshot, pair, monkeypatch):
     """A full shared memory is an error with advice, never a signal."""
 
     def full(*_):
@@ -148,7 +148,7 @@ def test_no_memory_is_a_sentence(snapshot, pair, monkeypatch):
         sender.send(EncodedSnapshot(snapshot))
 
 
-def test_shared_memory_falls_back_to_the_temporary_directory(monkeypatch, tmp_path, snapshot):
+def test_f10_shared_memory_falls_back_to_the_temporary_directory(monkeypatch, tmp_path, snapshot):
     """Without /dev/shm the temporary directory takes the file, and leaves nothing in it."""
     real = transport.tempfile.mkstemp
 

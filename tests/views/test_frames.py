@@ -264,7 +264,7 @@ def test_a_run_without_losses_or_layers_makes_a_frame():
         assert np.isnan(columns(dataset.GetFieldData())["loss"]).all()
 
 
-def test_strange_layer_names_are_text_everywhere():
+def test_f5_strange_layer_names_are_text_everywhere():
     """Names that would break a file appear as strings and block names, NUL encoded."""
     rng = np.random.default_rng(0)
     names = ['a<b&"c"', "..\n/x", "nul\0", "ünïcode"]

@@ -165,7 +165,7 @@ def test_the_extent_fills_the_panel_as_a_box():
     assert points(polydata) == pytest.approx(np.array([[0, 0, 0], [1, 1, 1], [0.5, 0.5, 0.5]]))
 
 
-def test_points_that_are_not_finite_are_skipped_not_drawn():
+def test_n1_points_that_are_not_finite_are_skipped_not_drawn():
     """The line goes on to the next finite point."""
     nan, inf = np.nan, np.inf
     polydata = draw(with_points([[0, 0, 0], [0, nan, 0], [inf, 0, 0], [1, 1, 1], [-1, 0, 0]]))

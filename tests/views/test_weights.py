@@ -89,7 +89,7 @@ def test_dtypes_are_as_documented():
     assert columns(draw(double).GetCellData())["weight_scaled"].dtype == np.float32
 
 
-def test_height_follows_the_value_and_stays_finite():
+def test_n1_height_follows_the_value_and_stays_finite():
     """Positive up, negative down, outliers cut at twice the range, not-finite as flat as zero."""
     rng = np.random.default_rng(0)
     values = np.array([0.5, -0.25, 0, 9, -9, np.nan, np.inf, -np.inf, 1e38], np.float32)

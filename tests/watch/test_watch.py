@@ -66,7 +66,7 @@ def test_a_script_that_just_ends_loses_nothing(tmp_path):
     assert captured(tmp_path) == [1, 5, 8]
 
 
-def test_a_killed_training_loses_no_capture_it_had_handed_over(tmp_path):
+def test_f1_a_killed_training_loses_no_capture_it_had_handed_over(tmp_path):
     """After SIGKILL the file worker still writes what it was given."""
     script = (
         "import os, sys, signal, tensorview; from tests.networks import *;"
@@ -82,7 +82,7 @@ def test_a_killed_training_loses_no_capture_it_had_handed_over(tmp_path):
     assert captured(tmp_path) == list(range(1, 31))
 
 
-def test_ctrl_c_ends_at_once_and_keeps_the_files(tmp_path):
+def test_l9_ctrl_c_ends_at_once_and_keeps_the_files(tmp_path):
     """An interrupted training exits within seconds, its captures on disk, no process left."""
     script = (
         "import signal, sys, tensorview; from tests.networks import *;"
@@ -224,7 +224,7 @@ def test_o5_torch_compile_before_or_after_watch(tmp_path, quiet, when):
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] <= 1
 
 
-def test_bf16_autocast(quiet):
+def test_o5_bf16_autocast(quiet):
     """Weights stay float32, activations are what autocast computes."""
     model, optimizer = make_training()
     with tensorview.watch(model, optimizer, every=1, strict=True, **quiet) as watcher:
@@ -278,7 +278,7 @@ def test_a_probe_may_be_a_tensor_a_tuple_or_a_dict(quiet, probe, forward):
     assert watcher.snapshot().layers[0].activations.sample_count == 5
 
 
-def test_an_unwritable_run_dir_is_one_warning(tmp_path, caplog, monkeypatch):
+def test_f5_an_unwritable_run_dir_is_one_warning(tmp_path, caplog, monkeypatch):
     """Where nothing can be written the training is still watched."""
 
     def refuse(*_args, **_options):
@@ -328,7 +328,7 @@ def test_the_hook_between_captures_is_cheap(quiet):
     assert seconds / 1000 < 100e-6
 
 
-def test_ranks_other_than_the_first_write_nothing(tmp_path, quiet, monkeypatch):
+def test_o5_ranks_other_than_the_first_write_nothing(tmp_path, quiet, monkeypatch):
     """In distributed training one process captures; the others carry no hook."""
     monkeypatch.setenv("RANK", "1")
     model, optimizer = make_training()

@@ -1,0 +1,109 @@
+"""However a training ends, with a viewer that hangs: soon, and with nothing of ours left."""
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tensorview.run import Run
+from tests.doubles import Viewer, free_port, wait_until
+
+TRAINING = """
+import sys, time
+from pathlib import Path
+import tensorview
+from tests.networks import make_training, train_steps
+
+run, port, how = sys.argv[1:]
+model, optimizer = make_training()
+watcher = tensorview.watch(
+    model, optimizer, every=1, run_dir=Path(run) / "run", live=f"localhost:{port}"
+)
+pids = [worker.pid for worker in watcher._outputs.workers.values()]
+(Path(run) / "pids").write_text(" ".join(map(str, pids)))
+while not (Path(run) / "end").exists():
+    train_steps(model, optimizer, 1)
+    time.sleep(0.2)
+if how == "exception":
+    raise ZeroDivisionError
+sys.exit(3)
+"""
+ENDS = {
+    "sys.exit": 3,
+    "exception": 1,
+    "Ctrl-C": 1,
+    "Ctrl-C twice": 1,
+    "SIGTERM": -signal.SIGTERM,
+}
+
+
+def end(process, folder, how):
+    if how in ("sys.exit", "exception"):
+        (folder / "end").touch()
+    elif how == "SIGTERM":
+        process.send_signal(signal.SIGTERM)
+    else:
+        process.send_signal(signal.SIGINT)
+        if how == "Ctrl-C twice":
+            time.sleep(0.5)
+            process.send_signal(signal.SIGINT)
+
+
+def runs(pid):
+    """Whether there is such a process that has not ended."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+@pytest.mark.paraview
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_l9_every_end_is_soon_though_the_viewer_hangs(tmp_path):
+    """Within 5 s, Ctrl-C too; 10 s later no process of ours runs, and every file is whole."""
+    processes, viewers, took, left = {}, {}, {}, {}
+    with contextlib.ExitStack() as stack:
+        for how in ENDS:
+            folder, port = tmp_path / how, free_port()
+            folder.mkdir()
+            viewers[how] = stack.enter_context(Viewer(folder, port=port))
+            command = [sys.executable, "-c", TRAINING, folder, port, how]
+            processes[how] = subprocess.Popen(
+                list(map(str, command)),
+                cwd=Path(__file__).parents[2],
+                stderr=subprocess.DEVNULL,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509  # no threads here
+            )
+            stack.callback(processes[how].wait)
+            stack.callback(processes[how].kill)
+        for how, viewer in viewers.items():
+            wait_until(viewer.steps, seconds=120, what=f"a frame, {how}")
+        for viewer in viewers.values():
+            viewer.freeze()
+        time.sleep(1.0)  # so that workers are held
+        for how, process in processes.items():
+            workers = list(map(int, (tmp_path / how / "pids").read_text().split()))
+            began = time.monotonic()
+            end(process, tmp_path / how, how)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+            took[how] = time.monotonic() - began
+            left[how] = workers
+        wait_until(
+            lambda: not any(runs(pid) for pids in left.values() for pid in pids),
+            seconds=15,
+            what="the end of all workers",
+        )
+
+    assert {how: process.returncode for how, process in processes.items()} == ENDS
+    assert all(seconds < 5.0 for seconds in took.values()), took
+    for how in ENDS:
+        run = Run.open(tmp_path / how / "run")
+        assert len(run.steps()) > 3
+        for files in run.files.values():
+            for entry in files.values():
+                run.read(entry)
