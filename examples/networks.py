@@ -68,6 +68,56 @@ class ResNet20(nn.Module):
         return self.linear(x.mean((2, 3)))
 
 
+class Bottleneck(nn.Module):
+    """A 1 x 1, a 3 x 3 and a 1 x 1 convolution, and a shortcut that is projected where it must be."""
+
+    def __init__(self, channels_in, width, stride):
+        super().__init__()
+        channels = 4 * width
+        self.conv1 = nn.Conv2d(channels_in, width, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.conv3 = nn.Conv2d(width, channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels)
+        self.downsample = nn.Identity()
+        if channels_in != channels:
+            self.downsample = nn.Sequential(
+                nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
+
+    def forward(self, x):
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        return F.relu(self.bn3(self.conv3(y)) + self.downsample(x))
+
+
+class ResNet50(nn.Module):
+    """The ImageNet ResNet of He et al., 2016, table 1, with 50 layers; 54 with its projections."""
+
+    def __init__(self, classes=1000):
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(64)
+        self.layer1 = self._stage(64, 64, 3, 1)
+        self.layer2 = self._stage(256, 128, 4, 2)
+        self.layer3 = self._stage(512, 256, 6, 2)
+        self.layer4 = self._stage(1024, 512, 3, 2)
+        self.fc = nn.Linear(2048, classes)
+
+    @staticmethod
+    def _stage(channels_in, width, count, stride):
+        first = Bottleneck(channels_in, width, stride)
+        return nn.Sequential(
+            first, *(Bottleneck(4 * width, width, 1) for _ in range(count - 1))
+        )
+
+    def forward(self, images):
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(images))), 3, 2, padding=1)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(x.mean((2, 3)))
+
+
 def vgg16(classes=1000):
     """The 13 convolutions and 3 linear layers of VGG16 (Simonyan and Zisserman, 2014)."""
     layers, channels_in = [], 3

@@ -13,8 +13,8 @@ from tensorview.client.window.grounds import Ground
 from tensorview.client.window.images import Images
 from tensorview.client.window.labels import Labels
 from tensorview.client.window.looks import FLAT, LOOKS
-from tensorview.client.window.notes import Notes, header, leaves, read_notes
-from tensorview.client.window.upkeep import keep_quiet, show_now
+from tensorview.client.window.notes import Notes, array_names, header, leaves, read_notes
+from tensorview.client.window.upkeep import keep_quiet, list_arrays, show_now
 from tensorview.client.window.writing import (
     BOTTOM,
     RIGHT,
@@ -69,6 +69,7 @@ class Display:
         self._upkeep = upkeep
         self._shown: dict[tuple[str, int], Any] = {}
         self._notes = Notes()
+        self._listed: dict[tuple[str, int], set[tuple[str, str]]] = {}
         self._groups: list[int] = []
         self._is_pruned = False
         self._status = ""
@@ -133,8 +134,6 @@ class Display:
                     self._shown[channel, FRAMES_PORT] = self._show(
                         frames, array="group", properties=FLAT
                     )
-                if channel in ATLAS_CHANNELS:
-                    keep_quiet(source)
 
     def _show(self, source: Any, *, array: str, properties: Mapping[str, Any]) -> Any:
         shown = show_now(source, self.view)
@@ -152,6 +151,7 @@ class Display:
     def _read(self, datasets: Mapping[tuple[str, int], Any]) -> None:
         found = [leaf for data in datasets.values() for leaf in leaves(data)]
         self._notes = read_notes(found)
+        self._calm(datasets)
         if self._look.has_groups:
             arrays = [data.GetCellData().GetArray("group") for data in found]
             groups = [np.unique(vtk_to_numpy(array)) for array in arrays if array]
@@ -165,6 +165,16 @@ class Display:
             table = self._maps.table(self._look.array)
             cells = datasets[self.name, 0]
             self._ground.show(self._look.ground(cells, self._notes.places, table))
+
+    def _calm(self, datasets: Mapping[tuple[str, int], Any]) -> None:
+        """Keep ParaView's lists of arrays from being made at each frame, but true."""
+        for (channel, port), data in datasets.items():
+            names = array_names(data)
+            if names != self._listed.get((channel, port), set()):
+                self._listed[channel, port] = names
+                list_arrays(self._shown[channel, port])
+                keep_quiet(self._shown[channel, port])
+                keep_quiet(self._sources[channel])
 
     def _screen(self) -> Any:
         """Return what the size of letters and textures depends on."""

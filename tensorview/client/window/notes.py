@@ -47,6 +47,16 @@ def leaves(dataset: Any) -> list[Any]:
     return found
 
 
+def array_names(dataset: Any) -> set[tuple[str, str]]:
+    """Return the names of all arrays of a dataset or its leaves, each with what it belongs to."""
+    return {
+        (kind, data.GetArrayName(index))
+        for leaf in leaves(dataset)
+        for kind, data in (("point", leaf.GetPointData()), ("cell", leaf.GetCellData()))
+        for index in range(data.GetNumberOfArrays())
+    }
+
+
 def read_notes(datasets: Iterable[Any]) -> Notes:
     """Read what the cells and the images of one view say; where both speak, the cells' word."""
     result = Notes()

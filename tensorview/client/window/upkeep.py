@@ -88,14 +88,26 @@ def show_now(source: Any, view: Any) -> Any:
     return Show(source, view)
 
 
-def keep_quiet(source: Any) -> None:
-    """Let nobody hear of changes of a source's data, of those who listen now.
+def keep_quiet(proxy: Any) -> None:
+    """Let nobody hear of changes of a source's or a representation's data, of those who listen now.
 
     These are panels and lists of ParaView's. At each change they would have every array summed up,
     which for a million values takes longer than to draw them. They still do so when the user
     selects the source, and filters that the user adds hear of all.
     """
-    source.SMProxy.RemoveObservers("UpdateDataEvent")
+    proxy.SMProxy.RemoveObservers("UpdateDataEvent")
+
+
+def list_arrays(representation: Any) -> None:
+    """Have ParaView's lists of what a representation can be coloured by written anew, this once.
+
+    They are written when its input is set, and it is set to what it is.
+    """
+    given = representation.SMProxy.GetProperty("Input")
+    source, port = given.GetProxy(0), given.GetOutputPortForConnection(0)
+    given.RemoveAllProxies()
+    given.AddInputConnection(source, port)
+    representation.SMProxy.UpdateVTKObjects()
 
 
 def is_open(view: Any) -> bool:
