@@ -201,18 +201,18 @@ def test_many_small_layers_do_not_make_a_large_view():
 
 
 def test_limits_are_those_documented():
-    """20,000 weights, 250,000 pixels of maps, 20,000 pairs; a frame follows them."""
+    """20,000 weights, 100,000 pixels of maps, 20,000 pairs; a frame follows them."""
     layer = make_layer(np.random.default_rng(0), filters=142, kernel=(1, 1), in_channels=141)
     frame = make_frame(make_snapshot(np.random.default_rng(0), layers=[layer]))
 
     assert (weights.CELL_LIMIT, maps.CELL_LIMIT, correlation.CELL_LIMIT) == (
         20_000,
-        250_000,
+        100_000,
         20_000,
     )
     assert (weights.CELL_BUDGET, maps.CELL_BUDGET, correlation.CELL_BUDGET) == (
         100_000,
-        250_000,
+        100_000,
         100_000,
     )
     assert list(blocks(frame.datasets["weights_atlas"])) == ["conv1"]

@@ -18,6 +18,15 @@ POINTS_AN_INCH = 72
 LEAST_ROOM = 0.3
 """Share of a view that is left to what it shows, however small the view."""
 
+CAMERA = (
+    "CameraPosition",
+    "CameraFocalPoint",
+    "CameraViewUp",
+    "CameraParallelScale",
+    "CenterOfRotation",
+)
+"""ParaView's properties that say what a view shows."""
+
 
 class Margins(NamedTuple):
     """What is kept free around the data, in points."""

@@ -8,7 +8,7 @@ import numpy as np
 from paraview.servermanager import OutputPort
 from vtkmodules.util.numpy_support import vtk_to_numpy
 
-from tensorview.client.window.cameras import Margins, fitted, pixel_size
+from tensorview.client.window.cameras import CAMERA, Margins, fitted, pixel_size
 from tensorview.client.window.grounds import Ground
 from tensorview.client.window.images import Images
 from tensorview.client.window.labels import Labels
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 MARKS = (("last capture", STEPS[-1][1:]), ("pruned", INK))
 """Dots on paths."""
+NEVER_MEGABYTES = 1e6
 FRAMES_PORT = 1
 """Output port of a source of maps that holds their frames, where it has one."""
 
@@ -73,6 +74,7 @@ class Display:
         self._groups: list[int] = []
         self._is_pruned = False
         self._status = ""
+        self._fitted_for: tuple[str, ...] = ()
         self._seen: Any = None
         self._drawn: Any = None
         view.UseColorPaletteForBackground = 0
@@ -83,6 +85,8 @@ class Display:
         view.UseFXAA = int(self._look.blurs)
         view.GetRenderWindow().SetMultiSamples(self._look.samples)
         view.CameraParallelProjection = 1
+        # While one turns a large view, ParaView would else draw coarse blots in place of windows.
+        view.LODThreshold = NEVER_MEGABYTES
         view.InteractionMode = "2D" if self._look.is_flat else "3D"
         self._labels = Labels(view)
         self._ground = Ground(view)
@@ -185,6 +189,11 @@ class Display:
             return
         x0, x1, y0, y1, *depth = self._notes.bounds
         shift = LABEL_GAP if self._look.title_rise < 0 else 0.0
+        layers = tuple(place.name for place in self._notes.places)
+        if layers != self._fitted_for:
+            # Where the user looked is another place now.
+            self._upkeep.forget(self.view, *CAMERA)
+            self._fitted_for = layers
         camera = fitted(
             (x0, x1, y0 - shift, y1 - shift, *(self._look.depth or depth)),
             eye=self._look.eye,

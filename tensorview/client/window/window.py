@@ -15,6 +15,7 @@ from tensorview.client.link import Link
 from tensorview.client.window import buttons
 from tensorview.client.window.live import LiveFeed
 from tensorview.client.window.plugin import Chooser
+from tensorview.client.window.pointer import Pointer
 from tensorview.client.window.replay import ReplayFeed
 from tensorview.client.window.selection import Selection
 from tensorview.client.window.steering import Steering
@@ -54,6 +55,7 @@ class Window:
         self.shown: dict[str, Any] = {}
         self._add_sources()
         self.tabs = Tabs(self.shown)
+        self.pointer = Pointer()
         self.selection = Selection(self.shown)
         self.steering = Steering(self._tell, self.selection)
         self._drawn_by_time: list[Any] = []
@@ -69,11 +71,13 @@ class Window:
             interactor = views[0].GetInteractor()
             interactor.AddObserver("TimerEvent", lambda *_: self.tick())
             interactor.CreateRepeatingTimer(TICK_MILLISECONDS)
+            for view in views:
+                self.pointer.follow(view.GetInteractor())
 
     def tick(self) -> None:
         """Take what is new and show it; called again and again. Raises nothing."""
         started = time.monotonic()
-        if started < self._free_at:
+        if started < self._free_at or self.pointer.is_busy:
             return
         used = time.process_time()  # of all threads: ParaView may draw with several
         self._guard(self._tick)

@@ -7,6 +7,7 @@ is all of them; the density is drawn to the height of its own peak.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -42,6 +43,11 @@ BASELINE = 0.02
 """Height of the base line below both, so that an empty window can be seen."""
 LEAST_GROUPS = 8
 """Group colours are spread over at least this many, so that few groups keep their colours."""
+
+WINDOW_BUDGET = 2048
+"""Windows of all layers above which the largest layers have coarser bins."""
+MERGED_BINS = 4
+"""How many bins are one there."""
 
 _WINDOW_PIXELS, _GUTTER_PIXELS = 8, 1
 
@@ -94,14 +100,22 @@ def color_range(layers: Sequence[Layer]) -> tuple[float, float]:
     return float(GROUP_DEAD), float(max(LEAST_GROUPS - 1, largest))
 
 
-def cells(layers: Sequence[PanelLayer]) -> vtkPolyData:
+def cells(layers: Sequence[PanelLayer], *, focus: str = "") -> vtkPolyData:
     """Draw layers as pairs of strips, density then bar of zeros, in order of layer and channel.
 
     Both cells exist for every channel, flat where there is nothing. At the points, ``density`` is
     the share of values per unit of normalised activation and ``activation`` the true value at that
     x; at the points of a bar they are NaN and 0.
+
+    Args:
+        layers: what to draw.
+        focus: name of a layer whose bins are never merged.
     """
-    shown = [(entry, a) for entry in layers if (a := entry.layer.activations) is not None]
+    shown = [
+        (entry, dataclasses.replace(a, histogram=_coarser(a.histogram)) if coarse else a)
+        for entry, coarse in _sized(layers, focus=focus)
+        if (a := entry.layer.activations) is not None
+    ]
     windows = _windows(
         tuple(
             _Form(
@@ -177,6 +191,31 @@ def _windows(forms: tuple[_Form, ...]) -> _Windows:
 @functools.lru_cache(maxsize=1)
 def _groups(layers: tuple[bytes, ...]) -> vtkDataArray:
     return joined("group", [np.repeat(of_ids(key), 2) for key in layers], dtype=np.int32)
+
+
+def _sized(layers: Sequence[PanelLayer], *, focus: str) -> list[tuple[PanelLayer, bool]]:
+    """Say of each layer whether its bins are merged: the smallest layers keep theirs."""
+
+    def size(entry: PanelLayer) -> int:
+        activations = entry.layer.activations
+        return 0 if activations is None else len(activations.channels)
+
+    room = WINDOW_BUDGET
+    coarse = set()
+    for entry in sorted(layers, key=size):
+        room -= size(entry)
+        if room < 0 and entry.layer.name != focus:
+            coarse.add(entry.index)
+    return [(entry, entry.index in coarse) for entry in layers]
+
+
+def _coarser(histogram: NDArray[Any]) -> NDArray[Any]:
+    """Merge neighbouring bins, shape ``(C, bins)``; as they are where they cannot be divided so."""
+    count, bins = histogram.shape
+    if bins % MERGED_BINS:
+        return histogram
+    merged: NDArray[Any] = histogram.reshape(count, -1, MERGED_BINS).sum(axis=2)
+    return merged
 
 
 def _points_of(count: int, bins: int) -> int:

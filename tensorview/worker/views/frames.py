@@ -155,9 +155,10 @@ def _cells(view: str, layers: list[PanelLayer], *, snapshot: Snapshot) -> vtkPol
         )
     if view == "scalars":
         return scalars.cells(snapshot.scalars if view in snapshot.views else {})
+    if view == "distribution":
+        return distribution.cells(layers, focus=snapshot.focus)
     draw = {
         "weights": weights.cells,
-        "distribution": distribution.cells,
         "maps": maps.cells,
         "correlation": correlation.cells,
     }[view]

@@ -31,10 +31,9 @@ if TYPE_CHECKING:
     from tensorview.snapshot import Activations, Layer
     from tensorview.worker.views.layout import Panel, PanelLayer
 
-CELL_LIMIT = 250_000
-"""Pixels of a layer above which it goes to the atlas."""
-CELL_BUDGET = 250_000
-"""Pixels of all layers above which the largest go there, too."""
+CELL_LIMIT = CELL_BUDGET = 100_000
+"""Pixels of a layer above which it goes to the atlas, and of all layers above which the largest go
+there, too."""
 GUTTER_SHARE = 24
 """A gutter is one pixel, and one more for this many pixels of the longer side of a map."""
 FRAME_OF_GUTTER, FRAME_OF_MAP = 0.35, 0.08
