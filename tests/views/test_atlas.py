@@ -211,7 +211,7 @@ def test_limits_are_those_documented():
         20_000,
     )
     assert (weights.CELL_BUDGET, maps.CELL_BUDGET, correlation.CELL_BUDGET) == (
-        100_000,
+        50_000,
         100_000,
         100_000,
     )

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 CELL_LIMIT = 20_000
 """Weights of a layer above which it goes to the atlas."""
-CELL_BUDGET = 100_000
+CELL_BUDGET = 50_000
 """Weights of all layers above which the largest go there, too."""
 HEIGHT = 0.12
 """Largest height of a weight at the end of its layer's range, in panel units."""
