@@ -69,7 +69,7 @@ class ResNet20(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """A 1 x 1, a 3 x 3 and a 1 x 1 convolution, and a shortcut that is projected where it must be."""
+    """Convolutions of 1 x 1, 3 x 3 and 1 x 1, and a shortcut that is projected where it must be."""
 
     def __init__(self, channels_in, width, stride):
         super().__init__()
@@ -108,9 +108,7 @@ class ResNet50(nn.Module):
     @staticmethod
     def _stage(channels_in, width, count, stride):
         first = Bottleneck(channels_in, width, stride)
-        return nn.Sequential(
-            first, *(Bottleneck(4 * width, width, 1) for _ in range(count - 1))
-        )
+        return nn.Sequential(first, *(Bottleneck(4 * width, width, 1) for _ in range(count - 1)))
 
     def forward(self, images):
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(images))), 3, 2, padding=1)

@@ -22,6 +22,7 @@ THEMES = {
     "training": "what being watched costs a training, and what TensorBoard and wandb take",
     "files": "VGG16's maps as files, against csv and vtp of points",
     "live": "handing frames over, and their way to a live client",
+    "large": "ResNet-50 and VGG16 in the window",
     "pearson": "correlations of a large layer, against numpy",
     "geometry": "geometry of heavy layers, against one call a value",
     "long": "10,000 captures: time, memory and disk of late ones against early ones",

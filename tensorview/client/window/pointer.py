@@ -29,12 +29,12 @@ class Pointer:
     def follow(self, interactor: Any) -> None:
         """Hear of what happens over one more view."""
         for button in BUTTONS:
-            # An observer that held the interactor would be collected with it, while both are needed.
+            # Holding the interactor, an observer would be collected together with it.
             interactor.AddObserver(f"{button}PressEvent", lambda it, _: self._press(it), FIRST)
             interactor.AddObserver(f"{button}ReleaseEvent", lambda *_: self._release(), FIRST)
         for event in ("MouseWheelForwardEvent", "MouseWheelBackwardEvent"):
             interactor.AddObserver(event, lambda *_: self._move())
-        interactor.AddObserver("MouseMoveEvent", lambda *_: self._pressed and self._move())
+        interactor.AddObserver("MouseMoveEvent", lambda *_: self._drag())
 
     @property
     def is_busy(self) -> bool:
@@ -47,6 +47,10 @@ class Pointer:
         self._samples = self._pressed.GetMultiSamples()
         self._pressed.SetMultiSamples(0)
         self._move()
+
+    def _drag(self) -> None:
+        if self._pressed is not None:
+            self._move()
 
     def _move(self) -> None:
         self._moved_at = time.monotonic()

@@ -31,6 +31,9 @@ HERE = ("localhost", "127.0.0.1", "::1")
 REFRESH_SECONDS = {"waiting": 1.0, "connected": 2.0, "unreachable": 1.0}
 """How often the last frame is offered again while no new one comes: a viewer that has just
 connected, or has just asked for one more channel, is served then and not at the next capture."""
+LONGEST_REFRESH_SECONDS = 16.0
+"""The same for one that has been offered many times: each takes from a viewer as much as a new one,
+which the user of a large network would feel at every turn of a view."""
 
 
 class LiveSink:
@@ -75,6 +78,7 @@ class LiveSink:
         self._time = -math.inf
         self._count = 0
         self._sent_at = 0.0
+        self._refresh_seconds = REFRESH_SECONDS["waiting"]
         self.state = "waiting"
 
     def write(self, frame: Frame) -> bool:
@@ -87,6 +91,7 @@ class LiveSink:
         Raises:
             ParaViewError: the script failed, or did not run.
         """
+        started, former = time.monotonic(), (self._frame, self.state)
         self._frame = frame
         started = time.monotonic()
         if started < self._call_at:
@@ -133,7 +138,7 @@ class LiveSink:
 
     def idle(self) -> None:
         """Offer the last frame again now and then."""
-        if self._frame and time.monotonic() - self._sent_at > REFRESH_SECONDS[self.state]:
+        if self._frame and time.monotonic() - self._sent_at > self._refresh_seconds:
             self.write(self._frame)
 
     def close(self) -> None:
