@@ -105,6 +105,14 @@ class Theatre:
     def display(self, view):
         return next(each for each in self.tabs._open() if each.view == view)
 
+    def listed(self, name):
+        """What ParaView offers to colour a view's data by."""
+        colours = (
+            self.display(self.view(name))._shown[name, 0].SMProxy.GetProperty("ColorArrayName")
+        )
+        domain = colours.FindDomain("vtkSMArrayListDomain")
+        return [domain.GetString(index) for index in range(domain.GetNumberOfStrings())]
+
     def texts(self, view):
         """What is written over a view."""
         found = self.display(view)._labels._texts
@@ -140,6 +148,7 @@ def pictures():
         for channel in CHANNELS
         if theatre.sources[channel].SMProxy.HasObserver("UpdateDataEvent")
     ]
+    listed = [theatre.listed("weights"), theatre.listed("maps")]
     fine = theatre.view("maps")
     fine.GetRenderWindow().SetDPI(2 * fine.GetRenderWindow().GetDPI())
     fine.ViewSize = [2 * side for side in fine.ViewSize]
@@ -147,12 +156,14 @@ def pictures():
     SaveScreenshot(str(FOLDER / "fine_maps.png"), fine)
     theatre.show(layers=[make_layer(np.random.default_rng(0), captures=1)], step=50)
     theatre.shoot("first")
+    listed.append(theatre.listed("maps"))
     SaveScreenshot(str(FOLDER / "charts.png"), GetLayoutByName("Health"))
     first_chart = theatre.texts(theatre.tabs._displays["health"][0].view)
     theatre.show(layers=[make_layer(np.random.default_rng(0), captures=9, removed=2)], step=450)
     SaveScreenshot(str(FOLDER / "pruned_trajectory.png"), theatre.view("trajectory"))
     return {
         "heard": heard,
+        "listed": listed,
         "pruned": theatre.texts(theatre.view("trajectory")),
         "sources": [registered, sorted(name for name, _ in GetSources())],
         "layouts": [name for name, _ in GetLayouts()],
@@ -180,8 +191,10 @@ def user():
     theatre.show(layers=nine, step=200)
     found["maps", "more layers"] = maps.CameraParallelScale
     maps.CameraParallelScale = 0.5
-    theatre.show(step=250)
+    theatre.show(layers=nine, step=240)
     found["maps", "moved"] = maps.CameraParallelScale
+    theatre.show(step=250)
+    found["maps", "other layers"] = maps.CameraParallelScale
     steps, table = GetColorTransferFunction("step"), GetColorTransferFunction("weight_scaled")
     found["step", "last"] = steps.RGBPoints[-4]
     table.RGBPoints = [-0.5, 0, 0, 0, 0.5, 1, 1, 1]

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from vtkmodules.util.numpy_support import vtk_to_numpy
 
 from tensorview.worker.views import make_frame
 from tensorview.worker.views.distribution import BAR, BASELINE, DENSITY
@@ -137,3 +138,26 @@ def test_the_title_counts_the_dead():
         "conv1  Conv2d  4 channels  1 dead",
         "fc  Conv2d  2 channels",
     ]
+
+
+def test_large_layers_have_coarser_bins():
+    """Above the budget the largest layers do; shares of values stay; one in focus keeps its bins."""
+    rng = np.random.default_rng(0)
+    layers = [
+        make_layer(rng, name=name, filters=filters, kernel=(1, 1), in_channels=1)
+        for name, filters in (("wide", 1100), ("narrow", 8), ("other", 1000))
+    ]
+    snapshot = make_snapshot(rng, layers=layers, views=("distribution",))
+
+    def bins(snapshot):
+        drawn = make_frame(snapshot).datasets["distribution"]
+        sizes = np.diff(vtk_to_numpy(drawn.GetStrips().GetOffsetsArray()))[::2] // 4
+        own = vtk_to_numpy(drawn.GetCellData().GetArray("layer"))[::2]
+        return [set(sizes[own == index].tolist()) for index in range(3)]
+
+    assert bins(snapshot) == [{BINS // 4}, {BINS}, {BINS}]
+    assert bins(dataclasses.replace(snapshot, focus="wide")) == [{BINS}] * 3
+    drawn = make_frame(snapshot).datasets["distribution"]
+    density = vtk_to_numpy(drawn.GetPointData().GetArray("density"))[:BINS:4]
+    shares = layers[0].activations.histogram[0].reshape(-1, 4).sum(axis=1)
+    assert density / (BINS // 4) == pytest.approx(shares, rel=1e-6)
