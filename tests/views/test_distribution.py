@@ -141,7 +141,7 @@ def test_the_title_counts_the_dead():
 
 
 def test_large_layers_have_coarser_bins():
-    """Above the budget the largest layers do; shares of values stay; one in focus keeps its bins."""
+    """Above the budget the largest do; shares of values stay; a layer in focus keeps its bins."""
     rng = np.random.default_rng(0)
     layers = [
         make_layer(rng, name=name, filters=filters, kernel=(1, 1), in_channels=1)

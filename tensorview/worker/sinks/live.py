@@ -78,7 +78,7 @@ class LiveSink:
         self._time = -math.inf
         self._count = 0
         self._sent_at = 0.0
-        self._refresh_seconds = REFRESH_SECONDS["waiting"]
+        self._refresh_seconds = WAITING_SECONDS
         self.state = "waiting"
 
     def write(self, frame: Frame) -> bool:
