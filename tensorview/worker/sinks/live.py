@@ -28,12 +28,12 @@ if TYPE_CHECKING:
 
 LIVE_URL_VARIABLE = "TENSORVIEW_LIVE_URL"
 HERE = ("localhost", "127.0.0.1", "::1")
-REFRESH_SECONDS = {"waiting": 1.0, "connected": 2.0, "unreachable": 1.0}
-"""How often the last frame is offered again while no new one comes: a viewer that has just
-connected, or has just asked for one more channel, is served then and not at the next capture."""
-LONGEST_REFRESH_SECONDS = 16.0
-"""The same for one that has been offered many times: each takes from a viewer as much as a new one,
-which the user of a large network would feel at every turn of a view."""
+WAITING_SECONDS = 1.0
+"""How often the last frame is offered again while nobody takes it and no new one comes."""
+FIRST_REFRESH_SECONDS, LONGEST_REFRESH_SECONDS = 0.5, 16.0
+"""The same to a viewer: soon where it has just connected, and can take a first frame only now; then
+ever more rarely, for one that has asked for one more channel. Each takes from a viewer as much as a
+new one, which the user of a large network would feel at every turn of a view."""
 
 
 class LiveSink:
@@ -91,8 +91,7 @@ class LiveSink:
         Raises:
             ParaViewError: the script failed, or did not run.
         """
-        started, former = time.monotonic(), (self._frame, self.state)
-        self._frame = frame
+        former, self._frame = self._frame, frame
         started = time.monotonic()
         if started < self._call_at:
             return False
@@ -112,7 +111,9 @@ class LiveSink:
         self._count += 1
         self._sent_at = time.monotonic()
         if self._script.goes_live:
+            was_connected = self.state == "connected"
             self._look_who_answered()
+            self._wait_longer(was_connected=was_connected, is_old=former is frame)
         self._script.check()
         if not self._script.goes_live:
             return True
@@ -131,6 +132,15 @@ class LiveSink:
         if self._unanswered:
             delay = min(FIRST_CALL_SECONDS * 2 ** (self._unanswered - 1), LAST_CALL_SECONDS)
             self._call_at = self._sent_at + delay
+
+    def _wait_longer(self, *, was_connected: bool, is_old: bool) -> None:
+        """Set when the frame is offered again."""
+        if self.state != "connected":
+            self._refresh_seconds = WAITING_SECONDS
+        elif not was_connected:
+            self._refresh_seconds = FIRST_REFRESH_SECONDS
+        elif is_old:
+            self._refresh_seconds = min(2 * self._refresh_seconds, LONGEST_REFRESH_SECONDS)
 
     def _say_dialling(self) -> None:
         if self._pulse is not None and self._script.goes_live and self.state != "connected":
