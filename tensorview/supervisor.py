@@ -34,8 +34,9 @@ FILES_SLOTS = 256
 """Small snapshots queue up to this number, which a file worker can write in the `ORPHAN_SECONDS`
 that it has after a killed training."""
 STALL_SECONDS_PER_MINUTE = 1.0
-HANDSHAKE_SECONDS = 10.0
-"""Who takes a call answers it within this time, or the live worker is ended and calls again."""
+HANDSHAKE_SECONDS, LONGEST_HANDSHAKE_SECONDS = 10.0, 60.0
+"""Who takes a call answers it within this time, or the live worker is ended and calls again; with
+twice the patience each time, for a viewer may share a busy machine."""
 STALLED_SECONDS = {"live": 2.0, "files": 10.0}
 """A worker that is at one thing for longer is said to be stalled, and left alone."""
 CLOSE_SECONDS = {"live": 1.5, "files": 3.0}
@@ -186,8 +187,12 @@ class WorkerHandle:
             return
         if self._process.poll() is not None:
             self._revive()
-        elif self._pulse.activity == DIALLING and self._pulse.held_seconds > HANDSHAKE_SECONDS:
+        elif self._pulse.activity == DIALLING and self._pulse.held_seconds > self._patience:
             self._process.kill()
+
+    @property
+    def _patience(self) -> float:
+        return min(HANDSHAKE_SECONDS * 2**self._restarts.unanswered, LONGEST_HANDSHAKE_SECONDS)
 
     def _revive(self) -> None:
         """Start the worker again, once that is due; what it had not acknowledged is offered anew.

@@ -8,8 +8,6 @@ from typing import Any
 BUTTONS = ("LeftButton", "MiddleButton", "RightButton")
 PATIENCE_SECONDS = 0.5
 """For which a hand that holds still, or turns the wheel, is taken to go on."""
-
-
 FIRST = 1.0
 """Priority over ParaView's own observers, which draw at these events."""
 
