@@ -181,20 +181,27 @@ class Snapshot:
 def to_table(snapshot: Snapshot) -> tuple[dict[str, Any], list[NDArray[Any]]]:
     """Split a snapshot into a JSON-ready description and the arrays it points into."""
     arrays: list[NDArray[Any]] = []
+    description = _describe(snapshot, arrays)
+    return {"schema": SCHEMA_VERSION, "snapshot": description}, arrays
 
-    def describe(value: Any) -> Any:
-        if isinstance(value, np.ndarray):
-            arrays.append(value)
-            return {"array": len(arrays) - 1}
-        if dataclasses.is_dataclass(value):
-            return {f.name: describe(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        if isinstance(value, tuple):
-            return [describe(item) for item in value]
-        if isinstance(value, dict):
-            return {key: describe(item) for key, item in value.items()}
-        return value
 
-    return {"schema": SCHEMA_VERSION, "snapshot": describe(snapshot)}, arrays
+# Neither this nor `_restore` is a function within another: one that calls itself is a circle, and
+# would hold a snapshot's arrays until a full collection.
+def _describe(value: Any, arrays: list[NDArray[Any]]) -> Any:
+    """Return *value* ready for JSON; its arrays are added to *arrays*."""
+    if isinstance(value, np.ndarray):
+        arrays.append(value)
+        return {"array": len(arrays) - 1}
+    if dataclasses.is_dataclass(value):
+        return {
+            each.name: _describe(getattr(value, each.name), arrays)
+            for each in dataclasses.fields(value)
+        }
+    if isinstance(value, tuple):
+        return [_describe(item, arrays) for item in value]
+    if isinstance(value, dict):
+        return {key: _describe(item, arrays) for key, item in value.items()}
+    return value
 
 
 def from_table(table: Any, arrays: list[NDArray[Any]]) -> Snapshot:
@@ -210,18 +217,11 @@ def from_table(table: Any, arrays: list[NDArray[Any]]) -> Snapshot:
             f"Use the same tensorview on both sides."
         )
 
-    def restore(value: Any) -> Any:
-        if isinstance(value, dict):
-            if set(value) == {"array"}:
-                return arrays[value["array"]]
-            return {key: restore(item) for key, item in value.items()}
-        return tuple(restore(item) for item in value) if isinstance(value, list) else value
-
     def build(kind: type, value: Any) -> Any:
         return None if value is None else kind(**value)
 
     try:
-        fields = restore(table["snapshot"])
+        fields = _restore(table["snapshot"], arrays)
         layers = tuple(
             Layer(
                 **{
@@ -236,3 +236,12 @@ def from_table(table: Any, arrays: list[NDArray[Any]]) -> Snapshot:
         return Snapshot(**{**fields, "layers": layers})
     except (KeyError, TypeError, IndexError, AttributeError) as error:
         raise SnapshotError(f"Cannot read a snapshot: damaged description ({error}).") from None
+
+
+def _restore(value: Any, arrays: list[NDArray[Any]]) -> Any:
+    """Undo `_describe`."""
+    if isinstance(value, dict):
+        if set(value) == {"array"}:
+            return arrays[value["array"]]
+        return {key: _restore(item, arrays) for key, item in value.items()}
+    return tuple(_restore(item, arrays) for item in value) if isinstance(value, list) else value

@@ -1,11 +1,13 @@
 """Snapshots cross to another process whole, or not at all."""
 
 import contextlib
+import gc
 import json
 import mmap
 import os
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -76,6 +78,24 @@ def test_a_received_snapshot_owns_its_numbers(snapshot, pair):
     sender.send(EncodedSnapshot(make_snapshot(np.random.default_rng(1))))
 
     assert same(snapshot, received)
+
+
+def test_a_snapshot_that_was_handed_over_is_freed_at_once():
+    """Neither side waits for the collector of circles, which may come a hundred captures late."""
+    gc.collect()
+    gc.disable()
+    try:
+        sent = make_snapshot(np.random.default_rng(0))
+        received = decode(encoded_bytes(sent))
+        arrays = [
+            weakref.ref(array) for snapshot in (sent, received) for array in to_table(snapshot)[1]
+        ]
+        del sent, received
+
+        assert len(arrays) > 10
+        assert not any(array() is not None for array in arrays)
+    finally:
+        gc.enable()
 
 
 def test_an_unread_snapshot_can_be_taken_back(snapshot, pair):
