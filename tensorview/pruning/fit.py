@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,7 +106,7 @@ def explain(
     for ridge in np.unique(ridges[removed]):
         np.fill_diagonal(inner, 1.0 + ridge)
         mine = ridges[removed] == ridge
-        solved[mine] = cho_solve(cho_factor(inner), correlation[np.ix_(kept, removed[mine])]).T
+        solved[mine] = np.linalg.solve(inner, correlation[np.ix_(kept, removed[mine])]).T
     scale = np.where(deviation > 0, deviation, 1.0)
     coefficients = solved * deviation[removed][:, None] / scale[kept]
     return Fit(

@@ -27,6 +27,37 @@ def test_complete_linkage_keeps_every_pair_above_the_threshold():
     assert group(chain, ALIVE[:4], linkage="transitive").tolist() == [0, 0, 0, GROUP_NONE]
 
 
+def test_the_closest_join_first():
+    """A filter that fits either of two goes with the closer one alone."""
+    pcc = symmetric({(0, 1): 0.93, (1, 2): 0.97, (2, 3): 0.95, (3, 4): 0.91}, size=5)
+
+    assert group(pcc, ALIVE[:5]).tolist() == [GROUP_NONE, 0, 0, 1, 1]
+
+
+@given(seed=st.integers(0, 2**31), size=st.integers(2, 20))
+def test_groups_are_those_of_joining_pair_by_pair(seed, size):
+    """As by definition: again and again the closest two, by their farthest pair."""
+    rng = np.random.default_rng(seed)
+    pcc = np.corrcoef(rng.normal(size=(size, 3)))
+    members = [[number] for number in range(size)]
+    while True:
+        pairs = [
+            (pcc[np.ix_(mine, other)].min(), mine, other)
+            for mine in members
+            for other in members
+            if mine[0] < other[0]
+        ]
+        r, mine, other = max(pairs, default=(-1.0, [], []))
+        if r < 0.8:
+            break
+        members = sorted([*(rest for rest in members if rest not in (mine, other)), mine + other])
+    expected = np.full(size, GROUP_NONE)
+    for number, mine in enumerate(sorted(sorted(mine) for mine in members if len(mine) > 1)):
+        expected[mine] = number
+
+    assert group(pcc, ALIVE[:size], threshold=0.8).tolist() == expected.tolist()
+
+
 def test_groups_are_numbered_by_their_smallest_member():
     """The lowest filter of all that are in a group is in group 0."""
     pcc = symmetric({(3, 4): 0.99, (0, 5): 0.91, (1, 2): 0.95}, size=6)
