@@ -83,9 +83,9 @@ def correlate(state: Moments) -> Tensor:
     noise = state.count * (2.0**-50 * state.mean).square()
     deviation = torch.where(variance > noise, variance, torch.nan).sqrt()
     scale = deviation.reciprocal()
-    pcc = (state.comoment * scale[:, None]).mul_(scale)
+    pcc = (state.comoment * (0.5 * scale[:, None])).mul_(scale)
     # The copy, because reading a transposed matrix element by element costs more than all else.
-    pcc = pcc.T.contiguous().add_(pcc).mul_(0.5).clamp_(-1, 1)
+    pcc = pcc.T.contiguous().add_(pcc).clamp_(-1, 1)
     diagonal = pcc.diagonal()
     diagonal.copy_(torch.where(diagonal.isnan(), torch.nan, 1.0))
     return pcc
@@ -141,7 +141,7 @@ def _moments(maps: Tensor, dtype: torch.dtype) -> Moments:
         scale = _scale(maps, shift)
         products, sums = _sums(maps, shift, scale)
     offset = sums / count
-    comoment = torch.addr(products, offset, offset, alpha=-count)
+    comoment = products.addr_(offset, offset, alpha=-count)
     if scale is not None:
         back = scale.double().reciprocal()
         comoment, offset = comoment.mul_(back[:, None]).mul_(back), offset * back
@@ -164,11 +164,13 @@ def _scale(maps: Tensor, shift: Tensor) -> Tensor:
 
 def _in_range(squares: Tensor, maps: Tensor) -> bool:
     """Whether no sum of squares has overflowed, and none but a constant channel's underflowed."""
-    small = squares < _SMALL
-    if not bool(squares.isfinite().all()):
+    if not bool((squares < torch.inf).all()):
         return False
+    small = squares < _SMALL
+    if not bool(small.any()):
+        return True
     below = maps[:, small]
-    return not below.numel() or bool((below.amax((0, 2)) == below.amin((0, 2))).all())
+    return bool((below.amax((0, 2)) == below.amin((0, 2))).all())
 
 
 def _sums(maps: Tensor, shift: Tensor, scale: Tensor | None) -> tuple[Tensor, Tensor]:

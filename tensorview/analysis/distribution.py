@@ -58,7 +58,10 @@ class Extremes:
     @property
     def dead(self) -> Tensor:
         """Shape ``(C,)``, bool: two values or more, all finite and all the same."""
-        return (self.low == self.high) & (self.finite == self.count) & (self.finite > 1)
+        constant = self.low == self.high
+        if self.all_finite and self.count > 1:
+            return constant
+        return constant & (self.finite == self.count) & (self.finite > 1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,7 +90,7 @@ def find_extremes(maps: Tensor) -> Extremes:
     if maps.device.type == "cpu" and count:
         # Here a look at a result waits for nobody, and masks cost more than all else together.
         low, high = maps.amin(2).amin(0), maps.amax(2).amax(0)
-        if bool((high - low).isfinite().all()):
+        if bool((high - low < torch.inf).all()):
             finite = torch.full((channels,), count)
             return Extremes(count=count, low=low, high=high, finite=finite, all_finite=True)
     low = torch.full((channels,), torch.inf, dtype=maps.dtype, device=maps.device)
@@ -168,7 +171,7 @@ def _count(maps: Tensor, extremes: Extremes) -> Histogram:
     scale = (FINE_BINS / (base + 0.5 * extremes.high.view(1, -1, 1))).clamp(
         0, torch.finfo(maps.dtype).max
     )
-    offset, one, bins = _constants(channels, device)
+    offset, one = _constants(channels, device)
     counts = torch.zeros(channels * (FINE_BINS + 1), dtype=torch.int64, device=device)
     zeros = torch.zeros(channels, dtype=torch.int64, device=device)
     for block in _blocks(maps):
@@ -179,20 +182,20 @@ def _count(maps: Tensor, extremes: Extremes) -> Histogram:
             place = torch.where(block.isfinite(), place, FINE_BINS)
         index = place.int().add_(offset).flatten()
         counts.index_add_(0, index, one.expand(len(index)))
-    counts = counts.view(channels, FINE_BINS + 1)[:, :FINE_BINS]
     # Zeros were counted like any value; what puts them into a bin tells which one to empty.
-    place = (base * scale).clamp(0, FINE_BINS - 1).nan_to_num(0.0).int().view(-1, 1)
-    counts = counts - zeros[:, None] * (place == bins)
-    return Histogram(extremes=extremes, counts=counts.double(), zeros=zeros)
+    place = (base * scale).clamp_(0, FINE_BINS - 1).nan_to_num_(0.0).int().add_(offset)
+    counts.index_add_(0, place.flatten(), zeros, alpha=-1)
+    counts = counts.view(channels, FINE_BINS + 1)[:, :FINE_BINS].double()
+    return Histogram(extremes=extremes, counts=counts, zeros=zeros)
 
 
 @lru_cache(maxsize=256)
-def _constants(channels: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """First place of each channel, shape ``(1, C, 1)``; 1; numbers of bins. Not to be changed."""
+def _constants(channels: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """First place of each channel, shape ``(1, C, 1)``, and a 1. Not to be changed."""
     with torch.inference_mode(mode=False):
         offset = torch.arange(channels, device=device) * (FINE_BINS + 1)
         one = torch.ones(1, dtype=torch.int64, device=device)
-        return offset.int().view(1, -1, 1), one, torch.arange(FINE_BINS, device=device)
+        return offset.int().view(1, -1, 1), one
 
 
 def _count_zeros(block: Tensor, *, all_finite: bool) -> Tensor:

@@ -71,8 +71,8 @@ def relative_change(before: Tensor, after: Tensor) -> Tensor:
         Scalar, float64, with a relative standard deviation of about 14 %. NaN where the
         weights before were all zero.
     """
-    length = before.norm()
-    return torch.where(length > 0, (after - before).norm() / length, torch.nan)
+    length = torch.linalg.vector_norm(before)
+    return torch.where(length > 0, torch.linalg.vector_norm(after - before) / length, torch.nan)
 
 
 @lru_cache(maxsize=4096)

@@ -67,10 +67,10 @@ def reduce_weight(
 
 def _look_over(parts: list[Tensor]) -> tuple[Tensor, Tensor]:
     """Norm of all *parts* together, and how many of their values are not finite; both float64."""
-    norms = torch.stack([torch.linalg.vector_norm(part).double() for part in parts])
-    norm = torch.linalg.vector_norm(norms)
+    norms = [torch.linalg.vector_norm(part).double() for part in parts]
+    norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
     # A look at a result waits for nobody on the CPU, and a finite norm has finite parts only.
-    if norm.is_cpu and bool(norm.isfinite().all()):
+    if norm.is_cpu and bool((norm < torch.inf).all()):
         return norm, torch.zeros_like(norm)
     # NaN where not finite, else 0.
     counts = [torch.count_nonzero(part - part) for part in parts]
