@@ -10,7 +10,7 @@ import time
 import zlib
 from collections import deque
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 from tensorview.errors import RunError
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _IS_OURS = re.compile(r"\.?[0-9]{8,}\.(vtp|vti|csv)(\.tmp)?")
 LINGER_SECONDS = 10.0
 """Clients look for new lists once a second."""
+SETTLE_SECONDS = 1.0
+"""From one time that lists are written and the manifest is forced to disk to the next, while
+captures follow each other without a pause: either may take as long as the files of a capture."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -38,13 +41,28 @@ class NewFile:
         view: name of the view, or of its atlas.
         layer: full name for a file that holds one layer, else None.
         suffix: ``".vtp"``, ``".vti"`` or ``".csv"``.
-        data: the whole content.
+        data: the whole content, or its parts in order.
     """
 
     view: str
     layer: str | None
     suffix: str
-    data: bytes
+    data: bytes | list[bytes | memoryview]
+
+    @property
+    def parts(self) -> list[bytes | memoryview]:
+        """What is written, piece by piece: to join large ones would cost as much as to write."""
+        return [self.data] if isinstance(self.data, bytes) else self.data
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(memoryview(part).nbytes for part in self.parts)
+
+    @property
+    def crc32(self) -> int:
+        """`zlib.crc32` of the content."""
+        return reduce(lambda crc, part: zlib.crc32(part, crc), self.parts, 0)
 
 
 class RunWriter:
@@ -78,6 +96,8 @@ class RunWriter:
             there = [_committed(step, files.values()) for step, files in run.files.items()]
             self._thinner = Thinner(there, keep=keep)
         self._leaving: deque[tuple[float, Path]] = deque()
+        self._settled = -math.inf
+        self._is_settled = True
         with contextlib.ExitStack() as opened:
             try:
                 self._manifest = opened.enter_context(
@@ -111,22 +131,25 @@ class RunWriter:
                 file.view,
                 file.layer,
                 file_name(file.view, step=step, layer=file.layer, suffix=file.suffix),
-                len(file.data),
-                zlib.crc32(file.data),
+                file.size,
+                file.crc32,
             )
             for file in files
         ]
         known = self._known_files(step)
         paths = {entry.file: self.path / entry.file for entry in entries}
+        gone = known - paths.keys()
+        settles = bool(gone) or time.monotonic() - self._settled >= SETTLE_SECONDS
         with contextlib.ExitStack() as temporaries, contextlib.ExitStack() as placed:
             for file, path in zip(files, paths.values(), strict=True):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 temporaries.callback(temporary_path(path).unlink, missing_ok=True)
-                temporary_path(path).write_bytes(file.data)
+                with temporary_path(path).open("wb") as stream:
+                    stream.writelines(file.parts)
             for name in paths.keys() - known:
                 placed.callback(paths[name].unlink, missing_ok=True)
                 temporary_path(paths[name]).replace(paths[name])
-            self._state(entries)
+            self._state(entries, sync=settles)
             placed.pop_all()
             # Stated before they are replaced: so old and new content are both known as whole.
             for name in paths.keys() & known:
@@ -143,11 +166,18 @@ class RunWriter:
             self._thinner.add(_committed(step, entries))
         # The capture is safe; what is due is tried again.
         with contextlib.suppress(OSError, RunError):
-            for name in known - paths.keys():
+            for name in gone:
                 (self.path / name).unlink(missing_ok=True)
             self._thin(at_end=False)
-            for listed in self._lists.values():
-                listed.flush_if_due()
+            if settles:
+                self._write_lists()
+
+    def idle(self) -> None:
+        """Bring lists and disk up to date, as far as that is due; what fails is tried again."""
+        if not self._is_settled:
+            with contextlib.suppress(OSError, RunError):
+                self._sync()
+                self._write_lists()
 
     def remove_after(self, step: int) -> int:
         """Remove the captures of later steps, which will be done again; return how many.
@@ -173,6 +203,7 @@ class RunWriter:
         try:
             if not self._manifest.closed:
                 self._thin(at_end=True)
+                self._sync()
         finally:
             self._manifest.close()
             for listed in self._lists.values():
@@ -198,7 +229,7 @@ class RunWriter:
         """
         if not going:
             return
-        self._state([Removal(capture.step, capture.number) for capture in going])
+        self._state([Removal(capture.step, capture.number) for capture in going], sync=True)
         after = time.monotonic() + LINGER_SECONDS
         for capture in going:
             if self._thinner is not None:
@@ -213,18 +244,29 @@ class RunWriter:
         while self._leaving and self._leaving[0][0] <= before:
             self._leaving.popleft()[1].unlink(missing_ok=True)
 
-    def _state(self, entries: Sequence[Entry | Removal]) -> None:
-        """Append *entries* to the manifest and wait until they are on disk, or leave it as is."""
+    def _state(self, entries: Sequence[Entry | Removal], *, sync: bool) -> None:
+        """Append *entries* to the manifest, and if asked wait for the disk; or leave it as is."""
         descriptor = self._manifest.fileno()
         end = os.fstat(descriptor).st_size
         data = b"".join(map(to_line, entries))
         try:
             while data:
                 data = data[self._manifest.write(data) or 0 :]
-            os.fsync(descriptor)
+            if sync:
+                self._sync()
         except BaseException:
             os.ftruncate(descriptor, end)
             raise
+        self._is_settled = False
+
+    def _sync(self) -> None:
+        """Wait until the manifest is on disk."""
+        os.fsync(self._manifest.fileno())
+
+    def _write_lists(self) -> None:
+        for listed in self._lists.values():
+            listed.flush_if_due()
+        self._settled, self._is_settled = time.monotonic(), True
 
     def _list(self, step: int, entries: list[Entry]) -> None:
         """Tell each view's collection which of its files show *step*."""

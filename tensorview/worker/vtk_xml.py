@@ -74,12 +74,17 @@ def encode(dataset: vtkPolyData | vtkImageData, *, memo: Memo | None = None) -> 
         dataset: its arrays' names are safe in XML: `tensorview.worker.views.datasets.safe_name`.
         memo: of a sink that writes frame after frame. The bytes are the same without it.
     """
+    return b"".join(encode_parts(dataset, memo=memo))
+
+
+def encode_parts(dataset: vtkPolyData | vtkImageData, *, memo: Memo | None = None) -> list[Part]:
+    """Return the same in parts, which are views of the dataset's arrays and change with them."""
     if dataset.IsA("vtkImageData"):
         return _encode_image(dataset)
     return _encode_polydata(dataset, memo=memo or Memo())
 
 
-def _encode_image(image: vtkImageData) -> bytes:
+def _encode_image(image: vtkImageData) -> list[Part]:
     """Pixels are values throughout, so nothing is compressed."""
     parts = _Parts(lambda _, values: [struct.pack("=Q", values.nbytes), values.data])
     extent = _spaced(image.GetExtent())
@@ -91,7 +96,7 @@ def _encode_image(image: vtkImageData) -> bytes:
     )
 
 
-def _encode_polydata(polydata: vtkPolyData, *, memo: Memo) -> bytes:
+def _encode_polydata(polydata: vtkPolyData, *, memo: Memo) -> list[Part]:
     """Integers are compressed, and points where quads lie on a lattice of them."""
     points = polydata.GetPoints() and polydata.GetPoints().GetData()
     on_lattice = polydata.GetNumberOfPolys() > 0
@@ -129,7 +134,7 @@ class _Parts:
         self._parts: list[Part] = []
         self._size = 0
 
-    def file(self, attributes: str, content: str) -> bytes:
+    def file(self, attributes: str, content: str) -> list[Part]:
         """Return the whole file, its element ``VTKFile`` with *attributes* and *content*."""
         header = (
             f'<VTKFile {attributes} version="1.0" header_type="UInt64" '
@@ -137,7 +142,7 @@ class _Parts:
             f'<AppendedData encoding="raw">'
         )
         end = b"\n</AppendedData></VTKFile>\n"
-        return b"".join([header.encode(), PADDING, b"_", *self._parts, end])
+        return [header.encode(), PADDING, b"_", *self._parts, end]
 
     def array(self, array: Any, *, attributes: str = "") -> str:
         """Add an array."""

@@ -211,7 +211,7 @@ def test_f2_a_full_disk_drops_frames_and_nothing_else(path, rng, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("pathlib.Path.write_bytes", full)
+        patched.setattr("pathlib.Path.open", full)
         for frame in frames[1:3]:
             with pytest.raises(OSError, match="No space left on device"):
                 sink.write(frame)

@@ -15,6 +15,7 @@ import tracemalloc
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tensorview.errors import RunError
@@ -73,6 +74,7 @@ def test_a_capture_reads_back(path, writer):
     """What was committed is there: in the manifest, as files, as a time series."""
     commit(writer, 50, capture=0)
     commit(writer, 100, capture=1)
+    writer.idle()
     run = assert_whole(path)
 
     assert run.steps("weights") == (50, 100)
@@ -129,7 +131,7 @@ def test_no_writer_without_a_run(tmp_path):
     assert str(caught.value) == f"Cannot open run '{tmp_path}': there is no run.json in it."
 
 
-@pytest.mark.parametrize("call", ["write_bytes", "replace", "fsync", "manifest", "mkdir"])
+@pytest.mark.parametrize("call", ["open", "replace", "fsync", "manifest", "mkdir"])
 @pytest.mark.parametrize("nth", range(6))
 def test_f3_a_failed_capture_leaves_no_trace(path, writer, monkeypatch, call, nth):
     """Whichever call fails: earlier files are byte-identical, and the next capture is written."""
@@ -335,6 +337,54 @@ def test_collections_lag_by_a_thousandth_at_most(tmp_path, monkeypatch):
     assert len(listed_at_write) < 2 * LAG
 
 
+def test_captures_that_follow_each_other_share_one_sync_and_one_writing_of_lists(
+    path, writer, monkeypatch
+):
+    """Both come at most once a second, and as soon as there is a pause; files are there at once."""
+    calls = []
+    monkeypatch.setattr("tensorview.run_writer.SETTLE_SECONDS", 1000.0)
+    monkeypatch.setattr("tensorview.run_writer.os.fsync", lambda _: calls.append("sync"))
+    for step in range(1, 6):
+        commit(writer, step)
+
+    assert calls == ["sync"]
+    assert assert_whole(path).steps() == (1, 2, 3, 4, 5)
+    assert [step for step, _ in listed(path, "weights")] == [1]
+
+    writer.idle()
+    writer.idle()
+
+    assert calls == ["sync", "sync"]
+    assert [step for step, _ in listed(path, "weights")] == [1, 2, 3, 4, 5]
+
+    monkeypatch.setattr("tensorview.run_writer.SETTLE_SECONDS", 0.0)
+    commit(writer, 6)
+
+    assert calls == ["sync", "sync", "sync"]
+    assert [step for step, _ in listed(path, "weights")] == [1, 2, 3, 4, 5, 6]
+
+
+def test_no_list_names_a_file_that_was_replaced_by_none(path, writer, monkeypatch):
+    """A step that is written again with fewer views leaves the lists of the others at once."""
+    monkeypatch.setattr("tensorview.run_writer.SETTLE_SECONDS", 1000.0)
+    commit(writer, 1)
+    fewer = [NewFile(view="weights", layer=None, suffix=".vtp", data=content("weights", 1))]
+    writer.commit(fewer, step=1, capture=2)
+
+    assert listed(path, "maps") == []
+    assert [step for step, _ in listed(path, "weights")] == [1]
+
+
+def test_content_may_come_in_parts(path, writer):
+    """Parts of any size and kind are one file, with one checksum."""
+    parts = [b"head", memoryview(np.arange(30_000.0)), b"", memoryview(np.int32(7).tobytes())]
+    writer.commit(
+        [NewFile(view="weights", layer=None, suffix=".vtp", data=parts)], step=1, capture=1
+    )
+
+    assert Run.open(path).read_bytes("weights", 1) == b"".join(map(bytes, parts))
+
+
 def test_a_time_series_that_somebody_changed_is_listed_anew(path, writer):
     """Emptied, removed or edited: the next writing lists every step, by the manifest."""
     commit(writer, 1)
@@ -342,6 +392,7 @@ def test_a_time_series_that_somebody_changed_is_listed_anew(path, writer):
         pvd = path / "weights.pvd"
         pvd.unlink() if harm is None else pvd.write_bytes(harm)
         commit(writer, step)
+        writer.idle()
 
         assert [found for found, _ in listed(path, "weights")] == [*range(1, step + 1)]
 
@@ -356,6 +407,7 @@ def test_a_writer_remembers_no_more_of_a_long_run(path):
         before = tracemalloc.get_traced_memory()[0]
         for step in range(20, 220):
             commit(writer, step)
+        writer.idle()  # lists of the last second are written
         grown = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()

@@ -12,7 +12,7 @@ from tensorview.worker.datasets import blocks
 from tensorview.worker.frame import ATLAS_CHANNELS, POLYDATA_CHANNELS
 from tensorview.worker.sinks.scalars_csv import ScalarsCsv
 from tensorview.worker.tables import tables
-from tensorview.worker.vtk_xml import Memo, encode
+from tensorview.worker.vtk_xml import Memo, encode_parts
 
 if TYPE_CHECKING:
     import os
@@ -72,7 +72,8 @@ class FileSink:
         return True
 
     def idle(self) -> None:
-        """Nothing to do."""
+        """Bring ``.pvd`` files up to date."""
+        self._writer.idle()
 
     def close(self) -> None:
         """Bring ``.pvd`` files and ``scalars.csv`` up to date.
@@ -91,7 +92,8 @@ def _files(frame: Frame, *, formats: tuple[str, ...], memo: Memo) -> Iterator[Ne
     for channel in POLYDATA_CHANNELS:
         dataset = frame.datasets[channel]
         if "vtp" in formats and dataset.GetNumberOfPoints():
-            yield NewFile(view=channel, layer=None, suffix=".vtp", data=encode(dataset, memo=memo))
+            parts = encode_parts(dataset, memo=memo)
+            yield NewFile(view=channel, layer=None, suffix=".vtp", data=parts)
         if "csv" in formats and channel != "scalars":
             atlas = f"{channel}_atlas"
             found = tables(channel, dataset)
@@ -102,4 +104,4 @@ def _files(frame: Frame, *, formats: tuple[str, ...], memo: Memo) -> Iterator[Ne
     if "vtp" in formats:
         for channel in ATLAS_CHANNELS:
             for layer, image in blocks(frame.datasets[channel]):
-                yield NewFile(view=channel, layer=layer, suffix=".vti", data=encode(image))
+                yield NewFile(view=channel, layer=layer, suffix=".vti", data=encode_parts(image))
