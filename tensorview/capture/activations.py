@@ -124,7 +124,7 @@ class RunningActivations:
     def _total(self, flat: Tensor) -> Tensor:
         """Sum over samples; what is to be correlated needs more digits than a picture."""
         if self._variant == "position":
-            return flat.sum(0).double()
+            return distribution.over_samples(flat, lambda rows: rows.sum(0)).double()
         total = torch.zeros(flat.shape[1:], dtype=torch.float64, device=flat.device)
         for sample in flat:
             total += sample

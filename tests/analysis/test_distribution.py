@@ -1,5 +1,7 @@
 """Histograms of activations."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tensorview.analysis import distribution
-from tensorview.analysis.distribution import BINS, accumulate, find_extremes, summarise
+from tensorview.analysis.distribution import (
+    BINS,
+    accumulate,
+    find_extremes,
+    over_samples,
+    summarise,
+)
 
 
 def count(maps, *, sizes=None):
@@ -113,3 +121,37 @@ def test_dead_is_constant_finite_and_seen_twice():
 
     assert find_extremes(maps).dead.tolist() == [False, True, True, False, False]
     assert find_extremes(maps[:1, :, :1]).dead.tolist() == [False] * 5
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 3), (1, 5, 3), (4, 1, 3), (4, 5, 1)])
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_reductions_over_samples_are_the_same_in_any_layout(shape, channels_last):
+    """Channels and positions keep their places, wherever they lie in memory."""
+    maps = torch.randn(shape)
+    laid_out = maps.transpose(1, 2).contiguous().transpose(1, 2) if channels_last else maps
+    found = over_samples(laid_out, lambda rows: rows.amin(0))
+    extremes = find_extremes(laid_out)
+
+    assert found.tolist() == maps.amin(0).tolist()
+    assert extremes.low.tolist() == maps.amin((0, 2)).tolist()
+    assert extremes.high.tolist() == maps.amax((0, 2)).tolist()
+
+
+def test_channels_that_lie_closest_cost_little_more():
+    """What is in ``torch.channels_last`` takes at most ten times as long, where it took fifty."""
+    maps = torch.randn(64, 16, 1024)
+    swapped = maps.transpose(1, 2).contiguous().transpose(1, 2)
+
+    def fastest(action):
+        seconds = []
+        for _ in range(5):
+            started = time.perf_counter()
+            action()
+            seconds.append(time.perf_counter() - started)
+        return min(seconds)
+
+    def look(laid_out):
+        find_extremes(laid_out)
+        over_samples(laid_out, lambda rows: rows.sum(0))
+
+    assert fastest(lambda: look(swapped)) < 10 * fastest(lambda: look(maps))
