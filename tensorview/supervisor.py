@@ -192,7 +192,9 @@ class WorkerHandle:
 
     @property
     def _patience(self) -> float:
-        return min(HANDSHAKE_SECONDS * 2**self._restarts.unanswered, LONGEST_HANDSHAKE_SECONDS)
+        return float(
+            min(HANDSHAKE_SECONDS * 2**self._restarts.unanswered, LONGEST_HANDSHAKE_SECONDS)
+        )
 
     def _revive(self) -> None:
         """Start the worker again, once that is due; what it had not acknowledged is offered anew.

@@ -4,11 +4,15 @@ import os
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Trainings, workers and viewers of several tests share the cores: threads that wait for each other
 # would take them all.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+hypothesis.settings.register_profile("shared machine", deadline=None)
+hypothesis.settings.load_profile("shared machine")
 
 TESTS = Path(__file__).parent
 DESK = {"gui", "examples"}

@@ -53,7 +53,7 @@ def same(expected, actual):
 
 
 @pytest.mark.parametrize("view", VIEWS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(choices(forms=("cells",)))
 def test_what_is_kept_is_kept_bit_for_bit(view, choice):
     """Rows of all cell arrays, points of these cells, field data; frames go their own way."""
@@ -88,7 +88,7 @@ def test_what_is_kept_is_kept_bit_for_bit(view, choice):
 
 
 @pytest.mark.parametrize("view", VIEWS)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(choices(forms=("cells",)))
 def test_what_is_chosen_lies_as_if_there_were_no_others(view, choice):
     """Panels, bounds and cells are where a run of only these layers would have them."""
@@ -118,7 +118,7 @@ def test_what_is_chosen_lies_as_if_there_were_no_others(view, choice):
 
 
 @pytest.mark.parametrize("view", sorted(COLOURED))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(choices())
 def test_images_follow_the_cells_of_their_view(view, choice):
     """Where a cell is, there is the pixel of its colour; frames are around the same maps."""

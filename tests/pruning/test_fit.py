@@ -189,7 +189,7 @@ def test_a_filter_that_nobody_hears_goes_first():
     assert first([silent, 100 * loud]) == first([loud])
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.permutations(range(5)), st.integers(0, 10**6))
 def test_the_order_of_filters_does_not_matter(order, seed):
     """Permuted filters are chosen and fitted alike."""

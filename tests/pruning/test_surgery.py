@@ -542,7 +542,7 @@ def networks(draw):
 
 
 @given(networks(), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_removing_is_silencing(model, data):
     """For any small network, layer and filters: same outputs, and state that fits."""
     model, probe = lively(model), torch.randn(4, 2, 8, 8)

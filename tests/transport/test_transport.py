@@ -186,7 +186,7 @@ def test_f10_shared_memory_falls_back_to_the_temporary_directory(monkeypatch, tm
     sender.close()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_damaged_bytes_are_refused(data):
     """Bytes that lie about sizes or types are an error or a snapshot, never anything else."""

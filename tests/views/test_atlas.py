@@ -33,7 +33,7 @@ def centres(polydata):
 
 
 @pytest.mark.parametrize("view", sorted(ARRAYS))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(snapshot=snapshots())
 def test_a_pixel_has_the_value_of_the_cell_at_its_place(view, snapshot):
     """Looking up every cell's centre in the image gives the cell's value, bit for bit."""
@@ -59,7 +59,7 @@ def test_a_pixel_has_the_value_of_the_cell_at_its_place(view, snapshot):
         )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(snapshots(forms=("atlas",)))
 def test_tiles_in_field_data_find_every_filter(snapshot):
     """Cutting tiles as the field data says gives each filter's values, and NaN between them."""
@@ -90,7 +90,7 @@ def test_tiles_in_field_data_find_every_filter(snapshot):
             assert gutter >= 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(snapshots(forms=("atlas",)))
 def test_windows_in_field_data_find_every_weight(snapshot):
     """Filter, true input channel, row and column of every weight follow from the field data."""

@@ -34,7 +34,7 @@ def grouped_layer():
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(snapshots(forms=("cells",)))
 def test_a_quad_for_every_pair_with_its_own_value(snapshot):
     """Counts follow from the channels, and a pair's value is found under its two ids."""

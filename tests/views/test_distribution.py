@@ -29,7 +29,7 @@ def windows(polydata, *, bins=BINS):
     return corners[:, : 4 * bins], corners[:, 4 * bins :]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(snapshots())
 def test_two_strips_for_every_channel_of_every_layer_kind(snapshot):
     """Counts follow from channels and bins; every point belongs to exactly one strip."""
@@ -43,7 +43,7 @@ def test_two_strips_for_every_channel_of_every_layer_kind(snapshot):
     assert np.isfinite(points(polydata)).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(snapshots())
 def test_values_and_ids_are_those_of_the_snapshot(snapshot):
     """Density times bin width is the histogram, and both strips carry the channel's numbers."""

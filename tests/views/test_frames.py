@@ -39,7 +39,7 @@ def every_dataset(frame):
             yield dataset
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(snapshots())
 def test_every_channel_is_there_with_complete_field_data(snapshot):
     """Names, shapes, dtypes of the field data are as documented, on empty datasets too."""
@@ -71,7 +71,7 @@ def test_every_channel_is_there_with_complete_field_data(snapshot):
         assert color_array in attributes
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(snapshots())
 def test_everything_lies_within_the_bounds_in_its_field_data(snapshot):
     """Which do not depend on values, so that cameras stay put over a run."""
@@ -109,7 +109,7 @@ def test_bounds_and_ranges_are_steady_while_values_change():
             )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(snapshots())
 def test_same_snapshot_same_bytes(snapshot):
     """Also when it went through the transport's table in between."""

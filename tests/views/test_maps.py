@@ -19,7 +19,7 @@ def draw(*layers, form="cells"):
     return make_frame(snapshot).datasets["maps"]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(snapshots(forms=("cells",)))
 def test_a_quad_for_every_pixel_and_a_frame_for_every_map(snapshot):
     """Counts follow from the shapes alone; coordinates are finite; quads come before frames."""
@@ -32,7 +32,7 @@ def test_a_quad_for_every_pixel_and_a_frame_for_every_map(snapshot):
     assert np.isfinite(points(polydata)).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(snapshots(forms=("cells",)))
 def test_values_and_ids_are_those_of_the_snapshot(snapshot):
     """Mean and samples bit for bit, in order of layer, filter, row, column."""

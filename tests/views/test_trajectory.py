@@ -36,7 +36,7 @@ def with_points(values, *, extent=((-1, 1),) * 3, subspaces=1):
     return dataclasses.replace(layer, trajectories=trajectories)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(snapshots())
 def test_a_polyline_for_every_segment_with_every_true_point(snapshot):
     """All points are kept bit for bit; lines join the finite ones; coordinates are finite."""
@@ -82,7 +82,7 @@ def test_a_polyline_for_every_segment_with_every_true_point(snapshot):
     assert np.array_equal(shares, explained, equal_nan=True)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(snapshots())
 def test_paths_are_read_back_whole(snapshot):
     """Segments are put together in order, with the points after removals and the jumps to them."""

@@ -28,7 +28,7 @@ def boxes(polydata):
     return np.stack([corners.min(axis=1), corners.max(axis=1)], axis=1)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(snapshots(forms=("cells",)))
 def test_a_box_for_every_weight_of_every_layer_kind(snapshot):
     """Cells, points and strip lengths follow from the shapes alone; coordinates are finite."""
@@ -41,7 +41,7 @@ def test_a_box_for_every_weight_of_every_layer_kind(snapshot):
     assert np.isfinite(points(polydata)).all()
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(snapshots(forms=("cells",)))
 def test_values_and_ids_are_those_of_the_snapshot(snapshot):
     """Bit for bit, with NaN, infinities and -0.0, in order of layer, filter, channel, row, col."""
