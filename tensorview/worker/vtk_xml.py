@@ -38,7 +38,8 @@ expat since 2.6 (2.5 with the fixes that distributions brought) puts off parsing
 until two more are there. Without them VTK would read values as XML and fail: so it does in the
 ParaView 5.11 of Debian 12 and Ubuntu 24.04, with most files that VTK itself writes."""
 
-_CELLS = ("Verts", "Lines", "Strips", "Polys")
+END = b"\n</AppendedData></VTKFile>\n"
+CELLS = ("Verts", "Lines", "Strips", "Polys")
 _KINDS = {"f": "Float", "i": "Int", "u": "UInt"}
 _BLOCK = 0xFFFF
 """Most bytes of a stored block of zlib."""
@@ -111,8 +112,8 @@ def _encode_polydata(polydata: vtkPolyData, *, memo: Memo) -> list[Part]:
         return [struct.pack("=4Q", 1, values.nbytes, 0, sum(map(len, block))), *block]
 
     parts = _Parts(pack)
-    counts = "".join(f' NumberOf{n}="{getattr(polydata, f"GetNumberOf{n}")()}"' for n in _CELLS)
-    cells = "".join(f"<{n}>{parts.cells(getattr(polydata, f'Get{n}')())}</{n}>" for n in _CELLS)
+    counts = "".join(f' NumberOf{n}="{getattr(polydata, f"GetNumberOf{n}")()}"' for n in CELLS)
+    cells = "".join(f"<{n}>{parts.cells(getattr(polydata, f'Get{n}')())}</{n}>" for n in CELLS)
     return parts.file(
         'type="PolyData" compressor="vtkZLibDataCompressor"',
         f"<PolyData>{parts.field_data(polydata.GetFieldData())}"
@@ -141,8 +142,7 @@ class _Parts:
             f'byte_order="{sys.byteorder.capitalize()}Endian">{content}'
             f'<AppendedData encoding="raw">'
         )
-        end = b"\n</AppendedData></VTKFile>\n"
-        return [header.encode(), PADDING, b"_", *self._parts, end]
+        return [header.encode(), PADDING, b"_", *self._parts, END]
 
     def array(self, array: Any, *, attributes: str = "") -> str:
         """Add an array."""
