@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from tensorview.errors import SnapshotError, TransportError
+from tensorview.errors import SnapshotError, TransportError, printable
 from tensorview.snapshot import MAX_SNAPSHOT_BYTES, Snapshot, from_table, to_table
 
 if TYPE_CHECKING:
@@ -113,7 +113,9 @@ def decode(buffer: memoryview) -> Snapshot:
         data = buffer[_aligned(HEADER.size + table_bytes) : frame_bytes]
         arrays = [_array(data, *place) for place in places]
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise SnapshotError(f"Cannot read a snapshot: its table is damaged ({error}).") from None
+        raise SnapshotError(
+            f"Cannot read a snapshot: its table is damaged ({printable(error)})."
+        ) from None
     return from_table(table, arrays)
 
 

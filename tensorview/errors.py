@@ -1,5 +1,17 @@
 """What can go wrong, by the part that says so. Every message is one sentence a user can act on."""
 
+from __future__ import annotations
+
+MAX_SHOWN_CHARACTERS = 120
+
+
+def printable(value: object) -> str:
+    """Return what came from outside as a message can show it: short, and safe for a terminal."""
+    text = str(value)
+    if not text.isprintable():
+        text = repr(text)
+    return text if len(text) <= MAX_SHOWN_CHARACTERS else f"{text[: MAX_SHOWN_CHARACTERS - 3]}..."
+
 
 class TensorviewError(Exception):
     """Base of every error that tensorview raises on purpose."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from typing import TYPE_CHECKING
 
-from tensorview.whole_files import replace_file
+from tensorview.whole_files import open_inside, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -87,8 +87,11 @@ class Collection:
 
     def _read(self) -> memoryview | None:
         """Return the lines of the file as it was written; None where it is another one."""
+        if self._written is None:
+            return None
         try:
-            data = self._path.read_bytes()
+            with open_inside(self._path.parent, self._path.name, limit=self._written[0]) as stream:
+                data = stream.read()
         except OSError:
             return None
         if self._written != (len(data), zlib.crc32(data)):

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from tensorview.errors import RemovedStepError, RunError, UnwritableRunError
+from tensorview.errors import RemovedStepError, RunError, UnwritableRunError, printable
 from tensorview.manifest import MANIFEST, Entry, Removal, latest, layer_part, read_entries
 from tensorview.whole_files import create_file, open_inside
 
@@ -242,7 +242,7 @@ def _read_run_file(path: Path) -> dict[str, Any]:
         raise RunError(f"Cannot open run '{path}': its {RUN_FILE} is not that of a run.")
     if found["schema"] != SCHEMA_VERSION:
         raise RunError(
-            f"Cannot open run '{path}': it has schema version {found['schema']}, expected "
+            f"Cannot open run '{path}': it has schema version {printable(found['schema'])}, expected "
             f"{SCHEMA_VERSION}. Use the tensorview that wrote it."
         )
     texts = found.get("created"), found.get("id", "")
@@ -260,7 +260,7 @@ def _described(path: Path) -> str:
     except RunError:
         return "a run that cannot be read"
     name = found["settings"].get("name", "unknown name")
-    return f"a run of {name} from {found['created'][:10]}"
+    return f"a run of {printable(name)} from {printable(found['created'][:10])}"
 
 
 def _is_new(path: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tensorview.errors import SnapshotError
+from tensorview.errors import SnapshotError, printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -212,8 +212,9 @@ def from_table(table: Any, arrays: list[NDArray[Any]]) -> Snapshot:
     """
     found = table.get("schema") if isinstance(table, dict) else None
     if found != SCHEMA_VERSION:
+        shown = found if type(found) is int else "unknown"
         raise SnapshotError(
-            f"Cannot read a snapshot of schema version {found!r}: expected {SCHEMA_VERSION}. "
+            f"Cannot read a snapshot of schema version {shown}: expected {SCHEMA_VERSION}. "
             f"Use the same tensorview on both sides."
         )
 
@@ -234,8 +235,10 @@ def from_table(table: Any, arrays: list[NDArray[Any]]) -> Snapshot:
             for layer in fields["layers"]
         )
         return Snapshot(**{**fields, "layers": layers})
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise SnapshotError(f"Cannot read a snapshot: damaged description ({error}).") from None
+    except (LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise SnapshotError(
+            f"Cannot read a snapshot: damaged description ({printable(error)})."
+        ) from None
 
 
 def _restore(value: Any, arrays: list[NDArray[Any]]) -> Any:

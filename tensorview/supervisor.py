@@ -178,7 +178,7 @@ class WorkerHandle:
                 self._restarts.answered()
                 if fault:
                     self._lose(cause, f"{self.name} sink: {fault}")
-                elif message["reached"]:
+                elif message.get("reached"):
                     self._restarts.delivered()
                     self.delivered += 1
             elif fault:

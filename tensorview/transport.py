@@ -34,6 +34,11 @@ ORPHAN_SECONDS = 10.0
 TOKEN = struct.Struct("<QQQ")  # slot, bytes of the frame, sequence number
 SLOT_STRIDE = MAX_BYTES
 """Distance between slots in the file. It is sparse: only what a slot really needs is allocated."""
+PIECE_BYTES = 65536
+MAX_PIECES = 16
+"""Of what a worker said are taken at once: one that never stops must not hold the training."""
+_MESSAGE: dict[str, type] = {"done": int, "reached": bool, "fault": str, "state": str}
+"""What a worker may say, see `tensorview.worker.main.Worker.say`."""
 
 
 def wait_readable(fd: int, timeout_seconds: float) -> bool:
@@ -233,17 +238,17 @@ class Sender:
 
     def messages(self) -> Iterator[dict[str, Any]]:
         """Yield what the worker said since the last call, acknowledgements applied."""
-        while True:
+        for _ in range(MAX_PIECES):
             try:
-                chunk = os.read(self._ack_read, 65536)
+                self._line += os.read(self._ack_read, PIECE_BYTES)
             except BlockingIOError:
                 break
-            self._line += chunk
         *lines, self._line = self._line.split(b"\n")
+        if len(self._line) > PIECE_BYTES:
+            self._line = b""
         for line in lines:
-            try:
-                message = json.loads(line)
-            except ValueError:  # torn by the worker's death
+            message = _understand(line)
+            if message is None:
                 continue
             slot = message.get("done")
             if slot in self._sent:
@@ -270,6 +275,22 @@ class Sender:
         self._file.close()
 
 
+def _understand(line: bytes) -> dict[str, Any] | None:
+    """Return a worker's message; None where it is none, as after the worker's death.
+
+    A live worker hears what comes from the viewer's port, so what it says is not believed.
+    """
+    try:
+        message: Any = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(message, dict) or len(line) > PIECE_BYTES:
+        return None
+    if any(type(message[name]) is not kind for name, kind in _MESSAGE.items() if name in message):
+        return None
+    return message
+
+
 class Receiver:
     """The worker's side of the slots."""
 
@@ -294,9 +315,16 @@ class Receiver:
             token = os.read(self._token_fd, TOKEN.size)
         except BlockingIOError:  # the writer took it back between the two calls
             return None
-        if not token:
+        if len(token) < TOKEN.size:  # the end, or nothing that a writer of ours would send
             raise EOFError
         slot, nbytes, _ = TOKEN.unpack(token)
+        # Memory beyond the end of the file can be mapped, but not read: that ends a process.
+        there = os.fstat(self._slot_fd).st_size - slot * SLOT_STRIDE
+        if not 0 < nbytes <= min(MAX_BYTES, there):
+            return slot, SnapshotError(
+                f"Cannot read a snapshot: {nbytes} bytes are announced in slot {slot}, which has "
+                f"at most {max(0, min(MAX_BYTES, there))}."
+            )
         mapping = self._maps.get(slot)
         if mapping is None or len(mapping) < nbytes:
             size = -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -171,7 +171,7 @@ class Plan:
                     f"{SCHEMA_VERSION}. Make it again with this tensorview."
                 )
             return _plan(found)
-        except (ValueError, TypeError, KeyError, AttributeError, IndexError):
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError):
             raise PruningError("Cannot read the plan: it is damaged, or no plan at all.") from None
 
     def __str__(self) -> str:

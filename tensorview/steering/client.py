@@ -6,7 +6,7 @@ import json
 import os
 import time
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from tensorview.steering.lines import Tail, append_line
 
 POLL_SECONDS = 0.05
 MAX_ANSWER_BYTES = 8 * MAX_LINE_BYTES
+_TEXTS = ("id", "command", "origin", "state", "message")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,9 +116,11 @@ class Answers:
                 )
             if found["state"] == "closed":
                 self.training = None
-            return Answer(**{name: found[name] for name in Answer.__dataclass_fields__})
-        except (ValueError, TypeError, KeyError, RecursionError):
+            answer = Answer(**{name: found[name] for name in Answer.__dataclass_fields__})
+            texts = {name: _shown(found[name]) for name in _TEXTS}
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return None  # not a line of ours
+        return replace(answer, **texts) if type(answer.step) is int else None
 
     def close(self) -> None:
         """Let go of the file."""
@@ -130,6 +133,13 @@ class Answers:
     def __exit__(self, *_: object) -> None:
         """Close."""
         self.close()
+
+
+def _shown(text: Any) -> str:
+    """Return a text as a terminal can show it, which somebody else's run may want to command."""
+    if not isinstance(text, str):
+        raise TypeError
+    return "".join(character if character.isprintable() else " " for character in text)
 
 
 def send(

@@ -1,8 +1,10 @@
 """Tables as CSV text that pandas reads back exactly and a spreadsheet does not run.
 
-Texts follow RFC 4180. One that begins like a formula (``= + - @``, a tab or a line break) or with
-the mark itself, and one that pandas would take for a missing value, gets a leading ``'``; a reader
-drops one leading ``'`` of every text.
+Texts follow RFC 4180. One that begins like a formula (``= + - @``, in full width too, a tab or a
+line break; whether or not behind spaces) or with the mark itself, and one that pandas would take
+for a missing value, gets a leading ``'``; a reader drops one leading ``'`` of every text.
+
+Source: OWASP, "CSV Injection".
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 20_000
 """Rows turned to text at a time: millions of small strings at once cost time and memory."""
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "'")
+_FORMULA = (*"=+-@", *"\uff1d\uff0b\uff0d\uff20", "\t", "\r", "\n", "'")
+_SKIPPED = " \ufeff"
+"""What spreadsheets drop from the front of a cell: spaces, and the mark of UTF-8 in a file."""
 _MISSING = {"", "#N/A", "#N/A N/A", "#NA", "1.#IND", "1.#QNAN", "<NA>", "N/A", "NA", "NULL", "NaN"}
 _MISSING |= {"None", "n/a", "nan", "null"}
 _QUOTED = frozenset(',"\r\n')
@@ -50,7 +54,7 @@ def line(cells: Iterable[str]) -> str:
 
 def text(value: str) -> str:
     """Return a text as a cell."""
-    if value.startswith(_FORMULA) or value in _MISSING:
+    if value.lstrip(_SKIPPED).startswith(_FORMULA) or value in _MISSING:
         value = "'" + value
     if _QUOTED.isdisjoint(value):
         return value

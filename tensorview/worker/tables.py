@@ -85,6 +85,8 @@ def _trajectory(dataset: vtkPolyData) -> Table:
     subspaces = arrays(dataset.GetFieldData())["subspaces"]
     length = int(np.argmax(np.append(np.diff(points["step"]) <= 0, True))) + 1
     found = read_paths(dataset)
+    if len(found) * length > len(points["step"]):
+        raise ValueError("more paths than points")
     first = np.array([path.ids[0] for path in found], np.int64) // length * length
     rows = (first[:, None] + np.arange(length)).reshape(-1)
     cell = np.repeat(np.array([path.cell for path in found], np.int64), length)
@@ -139,6 +141,8 @@ def _correlation_image(image: vtkImageData) -> Table:
     field = arrays(image.GetFieldData())
     filters, groups = field["tile_filters"], field["tile_groups"]
     (pcc,) = _tiles(image, names=("pcc",))  # (C, 1, C)
+    if pcc.shape != (len(filters), 1, len(groups)):
+        raise ValueError(f"a matrix of shape {pcc.shape} for {len(filters)} filters")
     common = (groups[:, None] == groups) & (groups >= 0)
     return {
         "filter_a": np.repeat(filters, len(filters)),
@@ -199,9 +203,15 @@ def _cut(pixels: NDArray[Any], *, grid: NDArray[Any], count: int) -> NDArray[Any
 
     Returns:
         Shape ``(..., count, tile height, tile width)``.
+
+    Raises:
+        ValueError: that is not how the mosaic is made.
     """
     columns, rows, width, height, gutter = map(int, grid)
     lead = pixels.shape[:-2]
+    whole = rows * (height + gutter) - gutter, columns * (width + gutter) - gutter
+    if min(rows, columns, gutter) < 0 or count > rows * columns or pixels.shape[-2:] != whole:
+        raise ValueError(f"{count} tiles in a grid {grid} of {pixels.shape[-2:]} pixels")
     padded = np.pad(pixels, [(0, 0)] * len(lead) + [(0, gutter)] * 2)
     split = padded.reshape(*lead, rows, height + gutter, columns, width + gutter)
     tiles = np.moveaxis(split, -2, -3).reshape(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +62,16 @@ def main(options: dict[str, Any]) -> int:
         return 1
     except OSError as error:
         print(f"{FAULT}Cannot write '{target}': {error.strerror or error}.", file=sys.stderr)
+        return 1
+    except (LookupError, TypeError, ValueError) as error:
+        # Sizes and CRC of a file prove that it is whole, not that its arrays fit together.
+        traceback.print_exc()
+        what = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        print(
+            f"{FAULT}Cannot export run '{options['run_dir']}': its data do not fit together as "
+            f"tensorview writes them ({what}).",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import os
 from typing import TYPE_CHECKING
 
 from tensorview.errors import RunError
-from tensorview.whole_files import replace_file
+from tensorview.whole_files import open_inside, replace_file
 from tensorview.worker.csv_text import line, restore, text
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NAME = "scalars.csv"
+MAX_BYTES = 2**30
 
 
 class ScalarsCsv:
@@ -40,11 +42,10 @@ class ScalarsCsv:
         self._last = -1
         self._end = 0
         self._pending: dict[int, dict[str, str]] = {}
-        if self._path.exists():
-            rows = self._read()
+        if os.path.lexists(self._path):
+            rows, self._end = self._read()
             self._columns = list(dict.fromkeys(name for row in rows.values() for name in row))
             self._last = max(rows, default=-1)
-            self._end = self._path.read_bytes().rfind(b"\n") + 1
             if self._last > last_step:
                 self._replace({step: row for step, row in rows.items() if step <= last_step})
 
@@ -86,7 +87,7 @@ class ScalarsCsv:
         self._last = max(self._pending)
 
     def _rewrite(self) -> None:
-        rows = (self._read() if self._path.exists() else {}) | self._pending
+        rows = (self._read()[0] if os.path.lexists(self._path) else {}) | self._pending
         self._replace(dict(sorted(rows.items())))
 
     def _replace(self, rows: Mapping[int, Mapping[str, str]]) -> None:
@@ -100,14 +101,17 @@ class ScalarsCsv:
     def _line(self, row: Mapping[str, str]) -> str:
         return line(row.get(name, "") for name in self._columns)
 
-    def _read(self) -> dict[int, dict[str, str]]:
-        """Return the complete rows by step."""
-        whole, _, _ = self._path.read_bytes().rpartition(b"\n")
+    def _read(self) -> tuple[dict[int, dict[str, str]], int]:
+        """Return the complete rows by step, and where they end."""
         try:
+            with open_inside(self._path.parent, NAME, limit=MAX_BYTES) as stream:
+                whole, _, _ = stream.read().rpartition(b"\n")
             lines = csv.reader(io.StringIO(whole.decode(), newline=""), strict=True)
             header = [restore(name) for name in next(lines, [])]
             rows = [dict(zip(header, cells, strict=True)) for cells in lines]
-            return {int(row["step"]): row for row in rows}
+            return {int(row["step"]): row for row in rows}, len(whole) + bool(whole)
+        except OSError as error:
+            raise RunError(f"Cannot continue '{self._path}': {error.strerror}.") from None
         except (ValueError, KeyError, csv.Error):
             raise RunError(
                 f"Cannot continue '{self._path}': it is not as it was written. Move it away."
