@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tensorview.client.paraview import INSTALL_HINT, ParaView, find_paraview, find_pvpython
+from tensorview.client.paraview import INSTALL_HINT, NO_MPI, ParaView, find_paraview, find_pvpython
 from tensorview.continuing import continue_run
 from tensorview.encoding import EncodedSnapshot
 from tensorview.errors import ParaViewError, TransportError, UnwritableRunError
@@ -187,7 +187,7 @@ class Outputs:
 
     def _live_command(self, live: LiveTarget, pvpython: Path) -> WorkerCommand:
         return WorkerCommand(
-            python=(str(pvpython),),
+            python=(str(pvpython), NO_MPI),
             options={
                 "sink": "live",
                 "host": live.host,

@@ -7,7 +7,7 @@ import os
 import subprocess
 from typing import TYPE_CHECKING
 
-from tensorview.client.paraview import find_paraview
+from tensorview.client.paraview import NO_MPI, find_paraview
 from tensorview.errors import ConfigurationError, RunError
 from tensorview.launch import BOOTSTRAP, worker_environment
 from tensorview.outputs import catalyst_script
@@ -50,6 +50,6 @@ def replay(run_dir: str | Path, *, to: str, rate: float) -> int:
         "seconds": 1.0 / rate,
     }
     pvpython = str(find_paraview().pvpython)
-    command = [pvpython, str(BOOTSTRAP), "worker.replay", json.dumps(options)]
+    command = [pvpython, NO_MPI, str(BOOTSTRAP), "worker.replay", json.dumps(options)]
     environment = worker_environment(os.environ, foreign_python=True)
     return subprocess.run(command, env=environment, check=False).returncode

@@ -242,8 +242,8 @@ def _read_run_file(path: Path) -> dict[str, Any]:
         raise RunError(f"Cannot open run '{path}': its {RUN_FILE} is not that of a run.")
     if found["schema"] != SCHEMA_VERSION:
         raise RunError(
-            f"Cannot open run '{path}': it has schema version {printable(found['schema'])}, expected "
-            f"{SCHEMA_VERSION}. Use the tensorview that wrote it."
+            f"Cannot open run '{path}': it has schema version {printable(found['schema'])}, "
+            f"expected {SCHEMA_VERSION}. Use the tensorview that wrote it."
         )
     texts = found.get("created"), found.get("id", "")
     if not all(isinstance(text, str) for text in texts) or not isinstance(

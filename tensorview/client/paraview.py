@@ -22,6 +22,10 @@ INSTALL_HINT = (
     f"paraview.org), or set {PVPYTHON_VARIABLE} to its pvpython."
 )
 
+NO_MPI = "--no-mpi"
+"""For ParaView's Python and window. Open MPI would listen on ports of its own else, on all addresses,
+take half a second to start, and in a training under ``mpirun`` pass for a rank of it."""
+
 # What the probe prints may stand among ParaView's own messages, hence the mark.
 MARK = "tensorview-probe:"
 PROBE_SCRIPT = f"""
@@ -90,7 +94,7 @@ def find_paraview() -> ParaView:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     try:
         result = subprocess.run(
-            [pvpython, "-c", PROBE_SCRIPT],
+            [pvpython, NO_MPI, "-c", PROBE_SCRIPT],
             capture_output=True,
             text=True,
             timeout=PROBE_SECONDS,

@@ -8,7 +8,7 @@ import subprocess
 import time
 from typing import TYPE_CHECKING
 
-from tensorview.client.paraview import find_paraview
+from tensorview.client.paraview import NO_MPI, find_paraview
 from tensorview.errors import ParaViewError
 from tensorview.launch import BOOTSTRAP, worker_environment
 
@@ -39,7 +39,13 @@ class Recorder:
         options = {"port": port, "run_dir": str(run_dir), "idle_seconds": idle_seconds}
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [find_paraview().pvpython, BOOTSTRAP, "client.headless", json.dumps(options)],
+                [
+                    find_paraview().pvpython,
+                    NO_MPI,
+                    BOOTSTRAP,
+                    "client.headless",
+                    json.dumps(options),
+                ],
                 env=worker_environment(os.environ, foreign_python=True),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

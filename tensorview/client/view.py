@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tensorview.client.paraview import INSTALL_HINT, find_paraview
+from tensorview.client.paraview import INSTALL_HINT, NO_MPI, find_paraview
 from tensorview.client.window.macros import install_macro, write_macros
 from tensorview.client.window.toolbars import first_layout
 from tensorview.errors import ParaViewError
@@ -70,7 +70,7 @@ def view(run_dir: str | os.PathLike[str] | None, *, port: int) -> int:
             f"Port {port} is taken by {listener(port)}: use that window, close it, or give "
             f"another --port (and live='localhost:PORT' to the training)."
         )
-    command = [str(find_window(find_paraview())), f"--script={START_SCRIPT}"]
+    command = [str(find_window(find_paraview())), NO_MPI, f"--script={START_SCRIPT}"]
     with tempfile.TemporaryDirectory(prefix="tensorview-") as scratch:
         log_path = Path(scratch) / "paraview.log"
         environment = worker_environment(os.environ, foreign_python=True)

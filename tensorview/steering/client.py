@@ -6,7 +6,7 @@ import json
 import os
 import time
 import uuid
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -116,11 +116,14 @@ class Answers:
                 )
             if found["state"] == "closed":
                 self.training = None
-            answer = Answer(**{name: found[name] for name in Answer.__dataclass_fields__})
-            texts = {name: _shown(found[name]) for name in _TEXTS}
+            answer = Answer(
+                arguments=found["arguments"],
+                step=found["step"],
+                **{name: _shown(found[name]) for name in _TEXTS},
+            )
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return None  # not a line of ours
-        return replace(answer, **texts) if type(answer.step) is int else None
+        return answer if type(answer.step) is int else None
 
     def close(self) -> None:
         """Let go of the file."""

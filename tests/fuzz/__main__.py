@@ -1,4 +1,4 @@
-"""`python -m tests.fuzz`: hostile inputs to all targets; what failed is saved, to be tried again."""
+"""`python -m tests.fuzz`: hostile inputs to all targets; what fails is saved, to be tried again."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[variable] = "1"
 os.environ["VTK_SMP_BACKEND_IN_USE"] = "Sequential"
 
-from tests.fuzz import harness
-from tests.fuzz.targets import TARGETS
+from tests.fuzz import harness  # noqa: E402  # as said above
+from tests.fuzz.targets import TARGETS  # noqa: E402
 
 FAILURES = Path(__file__).parent / "failures"
 

@@ -1,7 +1,7 @@
 """Hostile inputs, tried in processes that are forked from one that has warmed up.
 
-A case is an input of a target, made from the corpus by a seed and a number alone. It fails where its
-process raises, dies of a signal, takes more than the target allows of time or memory, or hangs.
+A case is an input of a target, made from the corpus by a seed and a number alone. It fails where
+its process raises, dies of a signal, takes more than the target allows of time or memory, or hangs.
 The cases after it go on in a fresh process.
 """
 
