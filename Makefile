@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 SYSTEM_NEEDS := pvpython:paraview paraview:paraview Xvfb:xvfb xdotool:xdotool libEGL.so.1:libegl1 \
                 libGL.so.1:libgl1 swrast_dri.so:libgl1-mesa-dri
 
-.PHONY: setup system demo test test-paraviews lint format pictures bench
+.PHONY: setup system demo test test-paraviews lint format pictures bench fuzz
 
 setup: system $(VENV)/.ready
 
@@ -61,6 +61,12 @@ test: setup
 # ParaView 5.13 and 6.1, as Debian has them; as root. The first run takes some minutes and 5 GB.
 test-paraviews: setup
 	@tests/paraviews/run.sh trixie sid
+
+# CASES: of each target, each in a process of its own. SEED: to repeat a run that failed.
+CASES ?= 20000
+SEED ?= $(shell date +%s)
+fuzz: setup
+	@$(BIN)/python -m tests.fuzz --cases $(CASES) --seed $(SEED)
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 
 # Before they are loaded: a process with threads cannot be forked safely.
@@ -15,7 +16,7 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ["VTK_SMP_BACKEND_IN_USE"] = "Sequential"
 
 from tests.fuzz import harness  # noqa: E402  # as said above
-from tests.fuzz.targets import TARGETS  # noqa: E402
+from tests.fuzz.targets import TARGETS, use_vtks_reader  # noqa: E402
 
 FAILURES = Path(__file__).parent / "failures"
 
@@ -29,8 +30,11 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=int(time.time()))
     parser.add_argument("--per-process", type=int, default=1, help="cases in a process")
     parser.add_argument("--again", type=Path, metavar="FILE", help="a saved input of the target")
+    parser.add_argument("--vtk", action="store_true", help="datasets by VTK's own reader instead")
     parser.add_argument("--save", type=Path, default=FAILURES, metavar="FOLDER")
     options = parser.parse_args()
+    if options.vtk:
+        use_vtks_reader()
     return max(_try(name, options) for name in options.target or names)
 
 
@@ -48,6 +52,9 @@ def _try(name: str, options: argparse.Namespace) -> int:
     paths = [] if options.again else harness.save(failures, options.save / name)
     said = f"{name}: {count} cases, {len(failures)} failures, {seconds:.1f} s, seed {options.seed}"
     sys.stdout.write(f"{said}\n")
+    deaths = Counter(f.what.partition(".")[0] for f in failures if f.what.startswith("died"))
+    for what, number in deaths.items():
+        sys.stdout.write(f"{number} {what}\n")
     for failure in failures[: harness.SAVED]:
         sys.stdout.write(f"case {failure.case}, {failure.input.name}:\n{failure.what}\n")
     for path in paths:

@@ -30,6 +30,7 @@ from tensorview.steering.commands import from_line as read_command
 from tensorview.steering.ctl import _line as ctl_line
 from tensorview.steering.lines import Tail
 from tensorview.transport import TOKEN, Receiver, Sender
+from tensorview.worker import datasets
 from tensorview.worker.csv_text import csv_bytes, restore
 from tensorview.worker.datasets import arrays, blocks, read_frame
 from tensorview.worker.main import Worker
@@ -143,6 +144,31 @@ class Datasets(InRun):
         faults = [line for line in said.getvalue().splitlines() if line.startswith("tensorview: ")]
         assert len(faults) == code, said.getvalue()
         assert not faults or "MemoryError" not in faults[0], faults
+
+
+def use_vtks_reader() -> None:
+    """Decode datasets as whoever has no reader of ours, to see what that would do."""
+    from vtkmodules.vtkIOXML import (  # noqa: PLC0415  # loaded by nobody else
+        vtkXMLImageDataReader,
+        vtkXMLPolyDataReader,
+    )
+
+    def decoder(kind: Any) -> Any:
+        def decode(data: bytes, *, source: str) -> Any:
+            reader = kind()
+            reader.ReadFromInputStringOn()
+            reader.SetInputString(data)
+            errors: list[object] = []
+            reader.AddObserver("ErrorEvent", lambda *_: errors.append(1))
+            reader.Update()
+            if errors or reader.GetErrorCode():
+                raise RunError(f"Cannot decode {source}: VTK says no.")
+            return reader.GetOutput()
+
+        return decode
+
+    datasets.decode_polydata = decoder(vtkXMLPolyDataReader)
+    datasets.decode_image = decoder(vtkXMLImageDataReader)
 
 
 def _parts(dataset: Any) -> list[Any]:

@@ -65,6 +65,17 @@ def test_z1_hostile_datasets_are_refused(tmp_path):
     fuzz("datasets", tmp_path)
 
 
+def test_z1_the_same_files_end_a_process_that_trusts_them(tmp_path):
+    """VTK's own reader dies of some of them: they are hostile indeed, and the harness sees it."""
+    command = [sys.executable, "-m", "tests.fuzz", "--target", "datasets", "--vtk"]
+    options = ["--cases", "200", "--seed", str(SEED), "--save", str(tmp_path)]
+    done = subprocess.run(
+        [*command, *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=110
+    )
+    assert done.returncode == 1
+    assert re.search(r"^\d+ died of SIGSEGV$", done.stdout, re.MULTILINE)
+
+
 def test_z2_hostile_run_files_give_what_is_intact_or_one_error(tmp_path):
     """Whatever a run's files hold: what is intact, or one clear error, and nothing outside."""
     fuzz("runs", tmp_path)
