@@ -14,7 +14,7 @@ from tensorview.manifest import MANIFEST, to_line
 from tensorview.run import Run
 from tensorview.run_lock import RunLock
 from tensorview.run_writer import RunWriter, by_view, orphans
-from tensorview.whole_files import open_inside, replace_file
+from tensorview.whole_files import open_inside, remove_inside, replace_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -99,8 +99,8 @@ def repair(path: str | os.PathLike[str]) -> Proof:
         try:
             replace_file(run.path / MANIFEST, b"".join(map(to_line, kept)))
             for file in (*proof.damaged, *proof.lists):
-                with contextlib.suppress(IsADirectoryError, NotADirectoryError):
-                    (run.path / file).unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # a folder, or behind a link: not ours to remove
+                    remove_inside(run.path, file)
             RunWriter(path).close()
         except OSError as error:
             raise RunError(f"Cannot repair run '{run.path}': {error.strerror}.") from None

@@ -19,7 +19,7 @@ from tensorview.pvd import Collection
 from tensorview.run import Run
 from tensorview.tabs import TABS
 from tensorview.thinning import CommittedCapture, Thinner
-from tensorview.whole_files import temporary_path
+from tensorview.whole_files import refuse_links, remove_inside, temporary_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -105,7 +105,7 @@ class RunWriter:
                 )
                 _cut_tail(self._manifest.fileno())
                 for orphan in orphans(run):
-                    (self.path / orphan).unlink(missing_ok=True)
+                    remove_inside(self.path, orphan)
                 for files in run.files.values():
                     for view in by_view(files.values()):
                         self._list_of(view)
@@ -143,6 +143,7 @@ class RunWriter:
         with contextlib.ExitStack() as temporaries, contextlib.ExitStack() as placed:
             for file, path in zip(files, paths.values(), strict=True):
                 path.parent.mkdir(parents=True, exist_ok=True)
+                refuse_links(path.parent, below=self.path)
                 temporaries.callback(temporary_path(path).unlink, missing_ok=True)
                 with temporary_path(path).open("wb") as stream:
                     stream.writelines(file.parts)
@@ -167,7 +168,7 @@ class RunWriter:
         # The capture is safe; what is due is tried again.
         with contextlib.suppress(OSError, RunError):
             for name in gone:
-                (self.path / name).unlink(missing_ok=True)
+                remove_inside(self.path, name)
             self._thin(at_end=False)
             if settles:
                 self._write_lists()
@@ -242,7 +243,8 @@ class RunWriter:
 
     def _unlink_leaving(self, *, before: float) -> None:
         while self._leaving and self._leaving[0][0] <= before:
-            self._leaving.popleft()[1].unlink(missing_ok=True)
+            path = self._leaving.popleft()[1]
+            remove_inside(self.path, path.relative_to(self.path).as_posix())
 
     def _state(self, entries: Sequence[Entry | Removal], *, sync: bool) -> None:
         """Append *entries* to the manifest, and if asked wait for the disk; or leave it as is."""
@@ -300,7 +302,8 @@ def orphans(run: Run) -> list[str]:
     found = [path.relative_to(run.path).as_posix() for path in run.path.glob(".*.tmp")]
     for view in {view for views in TABS.values() for view in views}:
         for folder in (run.path / view, run.path / f"{view}_atlas"):
-            for path in folder.rglob("*"):
+            # What is behind a link lies elsewhere, and belongs to somebody else.
+            for path in folder.rglob("*") if not folder.is_symlink() else ():
                 name = path.relative_to(run.path).as_posix()
                 if _IS_OURS.fullmatch(path.name) and name not in stated and not path.is_dir():
                     found.append(name)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
     from typing import BinaryIO
+
+# A FIFO must not block.
+_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -54,23 +59,36 @@ def temporary_path(path: Path) -> Path:
     return path.with_name(f".{path.name}.tmp")
 
 
+def remove_inside(root: Path, file: str) -> None:
+    """Remove a file below *root*, if it is there, without following a link on the way.
+
+    Raises:
+        OSError: it cannot be removed, or is behind a link.
+    """
+    with contextlib.suppress(FileNotFoundError), _folder_inside(root, file) as (folder, name):
+        os.unlink(name, dir_fd=folder)  # pathlib has no folders held open
+
+
+def refuse_links(folder: Path, *, below: Path) -> None:
+    """Return if no link is on the way from *below* to *folder*.
+
+    Raises:
+        OSError: there is one, so what is written there would lie elsewhere.
+    """
+    while folder != below:
+        if folder.is_symlink():
+            raise OSError(errno.ELOOP, "it is a link", str(folder))
+        folder = folder.parent
+
+
 def open_inside(root: Path, file: str, *, limit: int) -> BinaryIO:
     """Open a plain file below *root* without following a link on the way.
 
     Raises:
         OSError: missing, not a plain file, larger than *limit* bytes, or behind a link.
     """
-    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a FIFO must not block
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        *parts, name = file.split("/")
-        for part in parts:
-            inner = os.open(part, flags | os.O_DIRECTORY, dir_fd=folder)
-            os.close(folder)
-            folder = inner
-        descriptor = os.open(name, flags, dir_fd=folder)
-    finally:
-        os.close(folder)
+    with _folder_inside(root, file) as (folder, name):
+        descriptor = os.open(name, _FLAGS, dir_fd=folder)
     status = os.fstat(descriptor)
     if stat.S_ISREG(status.st_mode) and status.st_size <= limit:
         return os.fdopen(descriptor, "rb")
@@ -78,3 +96,18 @@ def open_inside(root: Path, file: str, *, limit: int) -> BinaryIO:
     if stat.S_ISREG(status.st_mode):
         raise OSError(errno.EFBIG, f"it has {status.st_size} bytes, expected at most {limit}")
     raise OSError(errno.EINVAL, "it is not a plain file")
+
+
+@contextlib.contextmanager
+def _folder_inside(root: Path, file: str) -> Iterator[tuple[int, str]]:
+    """Hold the folder of *file* open, links refused; yield it with the file's name in it."""
+    *parts, name = file.split("/")
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts:
+            inner = os.open(part, _FLAGS | os.O_DIRECTORY, dir_fd=folder)
+            os.close(folder)
+            folder = inner
+        yield folder, name
+    finally:
+        os.close(folder)

@@ -23,8 +23,8 @@ INSTALL_HINT = (
 )
 
 NO_MPI = "--no-mpi"
-"""For ParaView's Python and window. Open MPI would listen on ports of its own, on all addresses, take
-half a second to start, and in a training under ``mpirun`` pass for a rank of it."""
+"""For ParaView's Python and window. Open MPI would listen on a port of its own on all addresses,
+take half a second to start, and in a training under ``mpirun`` pass for a rank of it."""
 
 # What the probe prints may stand among ParaView's own messages, hence the mark.
 MARK = "tensorview-probe:"

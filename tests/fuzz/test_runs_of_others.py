@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from vtkmodules.vtkCommonDataModel import vtkPolyData
 
+from tensorview.check import repair
 from tensorview.errors import RunError
 from tensorview.manifest import MANIFEST, Entry, to_line
 from tensorview.run import Run
-from tensorview.run_writer import RunWriter
+from tensorview.run_writer import NewFile, RunWriter
 from tensorview.steering import Answers, send
 from tensorview.worker.datasets import arrays, blocks, read_frame
 from tensorview.worker.sinks.scalars_csv import ScalarsCsv
@@ -100,7 +101,7 @@ def test_z2_what_is_no_plain_small_file_is_not_read(run, instead, file):
         for act in (
             lambda: read_frame(Run.open(run), 50),
             lambda: follow(run),
-            lambda: ScalarsCsv(run).add(50, {"loss": 1.0}),
+            lambda: ScalarsCsv(run, last_step=1000).add(50, {"loss": 1.0}),
             lambda: RunWriter(run).close(),
         ):
             try:
@@ -242,3 +243,29 @@ def test_z1_a_layer_that_calls_itself_a_path_stays_a_name(run):
     """The name of an atlas's image is the manifest's, and nothing is opened by it."""
     frame = read_frame(Run.open(run), 150)
     assert [name for name, _ in blocks(frame.datasets["weights_atlas"])] == ['=b "<&> c']
+
+
+def test_z2_repair_removes_nothing_behind_a_link(run):
+    """Neither what is damaged nor what is stated nowhere, where the folder of a view is a link."""
+    shutil.rmtree(run / "weights")
+    (run / "weights").symlink_to("../outside")
+    (run.parent / "outside" / "00000777.vtp").write_bytes(b"of another run")
+    before = files_of(run.parent / "outside")
+
+    with contextlib.suppress(RunError):
+        repair(run)
+    RunWriter(run).close()
+    assert files_of(run.parent / "outside") == before
+    assert len(before) == 3
+
+
+def test_z2_a_capture_is_not_written_through_a_link(run):
+    """A run of somebody else that is gone on with cannot place files elsewhere."""
+    shutil.rmtree(run / "weights")
+    (run / "weights").symlink_to("../outside")
+    before = files_of(run.parent / "outside")
+    with contextlib.closing(RunWriter(run)) as writer, pytest.raises(OSError, match="is a link"):
+        writer.commit(
+            [NewFile(view="weights", layer=None, suffix=".vtp", data=b"new")], step=200, capture=9
+        )
+    assert files_of(run.parent / "outside") == before
