@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tensorview.errors import RunError
 from tensorview.manifest import MANIFEST, to_line
+from tensorview.pvd import MAX_BYTES, listed_files
 from tensorview.run import Run
 from tensorview.run_lock import RunLock
 from tensorview.run_writer import RunWriter, by_view, orphans
 from tensorview.whole_files import open_inside, remove_inside, replace_file
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator
-
-MAX_LIST_BYTES = 256 * 2**20
-_LISTED = re.compile(rb'<DataSet timestep="([0-9]+)" part="[0-9]+" file="([^"]*)"/>')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,13 +113,15 @@ def _wrong_lists(run: Run) -> Iterator[tuple[str, str]]:
     for view, wanted in stated.items():
         name = f"{view}.pvd"
         try:
-            with open_inside(run.path, name, limit=MAX_LIST_BYTES) as stream:
-                found = {
-                    (int(step), os.fsdecode(file)) for step, file in _LISTED.findall(stream.read())
-                }
+            with open_inside(run.path, name, limit=MAX_BYTES) as stream:
+                listed = listed_files(stream.read())
         except OSError as error:
             yield name, f"Cannot read '{name}': {error.strerror}."
             continue
+        if listed is None:
+            yield name, f"'{name}' is not as tensorview writes it."
+            continue
+        found = set(listed)
         missing, extra = len(wanted - found), len(found - wanted)
         if missing or extra:
             yield (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,33 @@ LAG = 1000
 """A collection of n steps is written once n / `LAG` changed: its share of a capture stays small
 however long the run is, and a killed writer leaves at most a thousandth of the steps unlisted."""
 
+MAX_BYTES = 256 * 2**20
+"""Of a list that is read."""
+
 _HEAD = b'<?xml version="1.0"?>\n<VTKFile type="Collection" version="0.1">\n<Collection>\n'
 _TAIL = b"</Collection>\n</VTKFile>\n"
+_LINE = re.compile(
+    rb'<DataSet timestep="([0-9]+)" part="[0-9]+" '
+    rb'file="([a-z_]+/(?:[^./"<>][^/"<>]*/)?[0-9]{8,}\.vt[ip])"/>'
+)
+
+
+def listed_files(data: bytes) -> list[tuple[int, str]] | None:
+    """Return step and path in the run of each file that a ``.pvd`` lists.
+
+    Args:
+        data: its content.
+
+    Returns:
+        None where a `Collection` has not written it: it may list files outside the run, then.
+    """
+    if not (data.startswith(_HEAD) and data.endswith(_TAIL)):
+        return None
+    *lines, rest = data[len(_HEAD) : -len(_TAIL)].split(b"\n")
+    found = [_LINE.fullmatch(line) for line in lines]
+    if rest or not all(found):
+        return None
+    return [(int(line[1]), line[2].decode(errors="replace")) for line in found if line]
 
 
 class Collection:

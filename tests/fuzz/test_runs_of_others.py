@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from vtkmodules.vtkCommonDataModel import vtkPolyData
 
-from tensorview.check import repair
+from tensorview.check import prove, repair
 from tensorview.errors import RunError
 from tensorview.manifest import MANIFEST, Entry, to_line
+from tensorview.pvd import listed_files
 from tensorview.run import Run
 from tensorview.run_writer import NewFile, RunWriter
 from tensorview.steering import Answers, send
@@ -269,3 +270,30 @@ def test_z2_a_capture_is_not_written_through_a_link(run):
             [NewFile(view="weights", layer=None, suffix=".vtp", data=b"new")], step=200, capture=9
         )
     assert files_of(run.parent / "outside") == before
+
+
+GOOD = '<DataSet timestep="50" part="0" file="weights/00000050.vtp"/>'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        GOOD.replace("weights/", "../outside/"),
+        GOOD.replace("weights/", "/outside/"),
+        GOOD.replace("weights/", "weights/../"),
+        GOOD.replace("weights/", "weights/a/b/"),
+        GOOD.replace(".vtp", ".pvd"),
+        GOOD.replace("DataSet", "Data"),
+        f"{GOOD} {GOOD}",
+        f"<!-- {GOOD} -->",
+        "<Collection/>",
+    ],
+)
+def test_z2_a_list_that_leads_outside_is_not_given_to_paraview(run, line):
+    """ParaView would open whatever it names; ours name files of the run alone."""
+    path = run / "weights.pvd"
+    assert listed_files(path.read_bytes()) == [(50, "weights/00000050.vtp")]
+    path.write_text(path.read_text().replace(GOOD, line))
+
+    assert listed_files(path.read_bytes()) is None
+    assert "weights.pvd" in prove(run).lists

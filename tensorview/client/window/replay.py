@@ -10,6 +10,8 @@ from paraview.simple import GetAnimationScene, GetTimeKeeper, ReloadFiles
 
 from tensorview.client.window.plugin import register
 from tensorview.client.window.upkeep import keep_quiet
+from tensorview.pvd import MAX_BYTES, listed_files
+from tensorview.whole_files import open_inside
 from tensorview.worker.frame import CHANNELS
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class ReplayFeed:
         self.run_path = run.path
         self._id = run.id
         self.sources: dict[str, Any] = {}
+        self._refused: set[str] = set()
         self._written: dict[str, tuple[int, int]] = {}
         self._look_at = 0.0
         self._scene = GetAnimationScene()
@@ -45,6 +48,8 @@ class ReplayFeed:
     @property
     def status(self) -> str:
         """What to say of the run, empty while all is as it should be."""
+        if self._refused:
+            return f"not opened, since tensorview has not written it: {min(self._refused)}"
         return "" if self.sources else f"waiting for the first capture in {self.run_path}"
 
     def run(self) -> tuple[str, str]:
@@ -73,7 +78,11 @@ class ReplayFeed:
         return self.moved()
 
     def _follow(self) -> None:
-        changed = [channel for channel in CHANNELS if self._has_changed(channel)]
+        changed = [
+            channel
+            for channel in CHANNELS
+            if self._has_changed(channel) and self._stays_inside(channel)
+        ]
         if not changed:
             return
         before = self._steps()
@@ -100,6 +109,17 @@ class ReplayFeed:
         former = self._written.get(channel)
         self._written[channel] = found.st_mtime_ns, found.st_size
         return former != self._written[channel]
+
+    def _stays_inside(self, channel: str) -> bool:
+        """Whether ParaView, which opens whatever a list names, may be given that of *channel*."""
+        name = f"{channel}.pvd"
+        try:
+            with open_inside(self.run_path, name, limit=MAX_BYTES) as stream:
+                inside = listed_files(stream.read()) is not None
+        except OSError:
+            inside = False
+        (self._refused.discard if inside else self._refused.add)(name)
+        return inside
 
     def _steps(self) -> list[float]:
         steps: set[float] = set()
