@@ -8,7 +8,6 @@ import io
 import json
 import os
 import random
-import shutil
 import string
 import sys
 import tempfile
@@ -21,6 +20,7 @@ import numpy as np
 from tensorview.encoding import MAX_BYTES, decode
 from tensorview.errors import ConfigurationError, RunError, SnapshotError
 from tensorview.manifest import MANIFEST, from_line, read_entries, to_line
+from tensorview.pulse import Pulse
 from tensorview.run import Run, read_run_id
 from tensorview.run_writer import RunWriter
 from tensorview.snapshot import Snapshot
@@ -66,10 +66,6 @@ class InRun:
         """Do with the good run what is done with hostile ones."""
         self.good = files_of(CORPUS / "run")
         self.entries = [from_line(line) for line in self.good[MANIFEST].splitlines(keepends=True)]
-        self.folder = scratch / "run"
-        shutil.copytree(CORPUS / "run", self.folder)
-        parts = (path for path in self.folder.rglob("*") if path.is_dir())
-        self.folders = [str(path.relative_to(self.folder)) for path in parts]
         self.outside = scratch / "outside"
         self.outside.mkdir()
         (self.outside / "secret").write_text("secret", encoding="utf-8")
@@ -79,16 +75,14 @@ class InRun:
         """Return the input that was saved at *path*: its case, then its name."""
         return Input(path.name.split("-", 2)[2].replace("+", "/"), path.read_bytes())
 
-    def put(self, name: str, data: bytes) -> Path:
-        """Make a run of this process's own, with one file changed, and return its folder."""
-        folder = Path(tempfile.mkdtemp(dir=self.folder.parent))
-        for part in self.folders:
-            (folder / part).mkdir()
-        for file, content in self.good.items():
-            if file == name or file in OTHER_FILES:
-                (folder / file).write_bytes(data if file == name else content)
-            else:
-                os.link(self.folder / file, folder / file)  # nobody writes to one in its place
+    def put(self, files: dict[str, bytes]) -> Path:
+        """Make a run of this case's own that holds *files*, and return its folder."""
+        folder = Path(tempfile.mkdtemp(dir=self.outside.parent))
+        for file, content in files.items():
+            path = folder / file
+            if "/" in file:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
         return folder
 
 
@@ -112,15 +106,12 @@ class Datasets(InRun):
     def check(self, case: Input) -> None:
         """Read the step and export its tables."""
         kind, _, file = case.name.partition(" ")
-        folder = self.put(file, case.data)
         changed = case.data != self.good[file]
+        (entry,) = [entry for entry in self.entries if entry.file == file]
         if kind == "forged":
-            size, crc32 = len(case.data), zlib.crc32(case.data)
-            forged = [
-                entry._replace(size=size, crc32=crc32) if entry.file == file else entry
-                for entry in self.entries
-            ]
-            (folder / MANIFEST).write_bytes(b"".join(map(to_line, forged)))
+            entry = entry._replace(size=len(case.data), crc32=zlib.crc32(case.data))
+        parts = {"run.json": self.good["run.json"], file: case.data, MANIFEST: to_line(entry)}
+        folder = self.put(parts)
         run = Run.open(folder)
         (step,) = [step for step, files in run.files.items() if file in files]
         refused = None
@@ -211,11 +202,13 @@ class RunFiles(InRun):
 
     def check(self, case: Input) -> None:
         """Do all that reads this file."""
-        folder = self.put(case.name, case.data)
+        whole = case.name in ("run.json", MANIFEST, "weights.pvd")
+        parts = self.good if whole else {"run.json": self.good["run.json"]}
+        folder = self.put(parts | {case.name: case.data})
         opened = watch_opens(folder)
         if case.name in ("run.json", MANIFEST):
             self._read(folder, case)
-        if case.name in ("run.json", MANIFEST, "weights.pvd"):
+        if whole:
             with contextlib.suppress(RunError):
                 RunWriter(folder).close()
             for path in folder.glob("*.pvd"):
@@ -367,7 +360,9 @@ class Snapshots:
         if isinstance(snapshot, SnapshotError):
             assert_sentence(snapshot)
             return
-        worker = Worker(receiver=receiver, parent=os.getppid(), outlives_parent=False)
+        worker = Worker(
+            receiver=receiver, pulse=Pulse(), parent=os.getppid(), outlives_parent=False
+        )
         answer = worker._deliver(snapshot, MemorySink())
         assert "MemoryError" not in answer["fault"], answer
 

@@ -67,8 +67,17 @@ def test_z1_hostile_datasets_are_refused(tmp_path):
 
 def test_z1_the_same_files_end_a_process_that_trusts_them(tmp_path):
     """VTK's own reader dies of some of them: they are hostile indeed, and the harness sees it."""
-    command = [sys.executable, "-m", "tests.fuzz", "--target", "datasets", "--vtk"]
-    options = ["--cases", "200", "--seed", str(SEED), "--save", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.fuzz",
+        "--target",
+        "datasets",
+        "--vtk",
+        "--per-process",
+        "10",
+    ]
+    options = ["--cases", "100", "--seed", str(SEED), "--save", str(tmp_path)]
     done = subprocess.run(
         [*command, *options], cwd=ROOT, capture_output=True, text=True, check=False, timeout=110
     )

@@ -13,7 +13,7 @@ import torch
 import tensorview
 from tensorview import supervisor
 from tensorview.sockets import LISTEN, links, tcp_sockets
-from tests.doubles import SilentListener, free_port, wait_until
+from tests.doubles import Listener, free_port, wait_until
 
 ACCEPTS = 1 << 16  # __SO_ACCEPTCON in include/linux/net.h
 
@@ -43,7 +43,7 @@ def test_p9_a_watched_training_and_its_workers_listen_nowhere(tmp_path):
         pids = [os.getpid(), *(handle.pid for handle in supervisor._open_handles)]
         assert len(pids) == 3
         seen = [listening(pids)]
-        with SilentListener(port=port) as holder:
+        with Listener(port=port) as holder:
             watcher.step()
             wait_until(lambda: holder.accepted, seconds=60, what="the live worker")
             pids = [os.getpid(), *(handle.pid for handle in supervisor._open_handles)]
