@@ -187,6 +187,14 @@ class RunFiles(InRun):
     name = "runs"
     plain_name = "run.json"
 
+    def warm(self, scratch: Path) -> None:
+        """Keep one view of the run, which takes a quarter of the time."""
+        super().warm(scratch)
+        self.entries = [entry for entry in self.entries if entry.view.startswith("weights")]
+        files = {entry.file for entry in self.entries}
+        self.good = {name: self.good[name] for name in (*OTHER_FILES, *sorted(files))}
+        self.good[MANIFEST] = b"".join(map(to_line, self.entries))
+
     def make(self, rng: random.Random) -> Input:
         """Spoil one of the files."""
         name = rng.choice((*OTHER_FILES, MANIFEST, MANIFEST))
