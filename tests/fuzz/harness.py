@@ -78,7 +78,7 @@ class Failure:
 def cases(target: Target, *, seed: int, count: int) -> Iterator[tuple[str, Input]]:
     """Yield what was kept of former failures, then *count* new cases, each with its name."""
     for path in sorted((target.corpus / "found" / target.name).glob("*")):
-        yield path.name, target.read_saved(path)
+        yield "-".join(path.name.split("-")[:2]), target.read_saved(path)
     for number in range(count):
         yield f"{seed}-{number}", target.make(random.Random(f"{target.name}:{seed}:{number}"))
 

@@ -129,7 +129,6 @@ def test_the_same_seed_gives_the_same_inputs(tmp_path):
         "    (folder := Path(sys.argv[1]) / kind.name).mkdir(parents=True)\n"
         "    target = kind(); target.warm(folder)\n"
         "    for name, case in harness.cases(target, seed=3, count=20):\n"
-        "        if not name.startswith('3-'): continue\n"
         "        failure = harness.Failure(case=name, input=case, what='')\n"
         "        (path,) = harness.save([failure], folder)\n"
         "        assert target.read_saved(path) == case, path\n"
@@ -146,7 +145,7 @@ def test_the_same_seed_gives_the_same_inputs(tmp_path):
         for n in range(2)
     ]
     assert said[0] == said[1]
-    assert said[0].count(b"Input(") == 80
+    assert said[0].count(b"Input(") > 80
 
 
 def test_the_corpus_is_small():
