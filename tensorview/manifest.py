@@ -25,7 +25,7 @@ MAX_FILE_BYTES = 2**30
 MAX_PART_CHARACTERS = 200
 
 _VIEW = re.compile(r"[a-z][a-z_]{0,63}")
-_SUFFIX = re.compile(r"\.[a-z]{3}\Z")
+_SUFFIX = re.compile(r"\.(?:vtp|vti|csv)\Z")
 _LIMIT = 2**63
 _KEYS = {"step", "capture", "view", "layer", "file", "bytes", "crc32"}
 _REMOVAL_KEYS = {"step", "capture", "removed"}
