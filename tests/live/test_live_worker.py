@@ -188,7 +188,8 @@ def test_l9_the_live_worker_ends_with_its_parent(tmp_path):
 def large_snapshot(step):
     """12 MiB as a frame: more than a socket takes in one piece, 4 MiB on Linux."""
     rng = np.random.default_rng(0)
-    return make_snapshot(rng, layers=[make_layer(rng, filters=32, map_size=(80, 80))], step=step)
+    layer = make_layer(rng, filters=32, map_size=(80, 80))
+    return make_snapshot(rng, layers=[layer], step=step, form="cells")
 
 
 @contextlib.contextmanager

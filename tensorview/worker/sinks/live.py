@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import math
 import os
@@ -21,7 +20,7 @@ from tensorview.sockets import connected_to, viewer_listens
 from tensorview.worker.views.datasets import with_field_data
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tensorview.pulse import Pulse
     from tensorview.worker.frame import Frame
@@ -106,8 +105,7 @@ class LiveSink:
             for name, dataset in frame.datasets.items():
                 addressed = with_field_data(dataset, self._address)
                 description.GetInputDescriptionByName(name).SetGrid(addressed)
-            with whole_messages() if self.state == "connected" else contextlib.nullcontext():
-                bridge.coprocessor.CoProcess(description)
+            bridge.coprocessor.CoProcess(description)
         self._count += 1
         self._sent_at = time.monotonic()
         if self._script.goes_live:
@@ -128,6 +126,7 @@ class LiveSink:
             self.state = "unreachable"
         else:
             self.state = "waiting"
+        end_by_clock(on=self.state == "connected")
         self._unanswered = self._unanswered + 1 if self.state == "unreachable" else 0
         if self._unanswered:
             delay = min(FIRST_CALL_SECONDS * 2 ** (self._unanswered - 1), LAST_CALL_SECONDS)
@@ -156,20 +155,18 @@ class LiveSink:
         bridge.finalize()
 
 
-@contextlib.contextmanager
-def whole_messages() -> Iterator[None]:
-    """Let what is being sent be sent to its end, though the training ends: within 10 s.
+def end_by_clock(*, on: bool) -> None:
+    """Let ``SIGUSR1``, by which a live worker ends, only start a clock: of 10 s, or end it again.
 
     A viewer's ParaView reads what follows half a message without a look at the connection, and
-    aborts. So ``SIGUSR1``, by which a live worker ends, here only starts a clock. A viewer may hold
-    us inside C++ for ever, where no Python runs: the clock is the kernel's. It takes the number of
-    the signal as seconds.
+    aborts. So a connected worker sends what it has begun, and takes its leave, though the training
+    ends. A viewer may hold us inside C++ for ever, where no Python runs: the clock is the kernel's.
+    It takes the number of the signal as seconds.
     """
     libc = ctypes.CDLL(None)
-    libc.signal(signal.SIGUSR1, ctypes.cast(libc.alarm, ctypes.c_void_p))
-    try:
-        yield
-    finally:
+    if on:
+        libc.signal(signal.SIGUSR1, ctypes.cast(libc.alarm, ctypes.c_void_p))
+    else:
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)
 
 
