@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 SYSTEM_NEEDS := pvpython:paraview paraview:paraview Xvfb:xvfb xdotool:xdotool libEGL.so.1:libegl1 \
                 libGL.so.1:libgl1 swrast_dri.so:libgl1-mesa-dri
 
-.PHONY: setup system demo test test-paraviews lint format pictures bench fuzz
+.PHONY: setup system demo test test-paraviews lint format pictures bench fuzz soak
 
 setup: system $(VENV)/.ready
 
@@ -67,6 +67,11 @@ CASES ?= 20000
 SEED ?= $(shell date +%s)
 fuzz: setup
 	@$(BIN)/python -m tests.fuzz --cases $(CASES) --seed $(SEED)
+
+# MINUTES: of a training under every fault at once.
+MINUTES ?= 10
+soak: setup
+	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
 
 lint: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy

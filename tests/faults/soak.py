@@ -1,0 +1,226 @@
+"""A long training under every fault at once: files and live on, nothing lost that is not counted.
+
+The viewer is killed every 30 s and started again, a worker is killed every 60 s, files and live in
+turn, and the disk is full twice for 10 s. Then the same training runs unwatched.
+
+Usage: python -m tests.faults.soak [--minutes 10]
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+import tensorview
+from tensorview.check import prove
+from tensorview.run import Run
+from tests.doubles import Viewer, free_port
+from tests.networks import make_training, train_steps
+
+VIEWER_SECONDS, WORKER_SECONDS, FULL_SECONDS = 30.0, 60.0, 10.0
+STEP_SECONDS = 0.02
+EVERY = 5
+SETTLING_SHARE = 0.2
+"""Of the time, until memory is to be flat."""
+MAX_SLOPE = 1.0
+"""MiB a minute."""
+
+
+def train(run: str, port: str, seconds: str) -> None:
+    """Train for so long, watched; say what came of it as one line of JSON."""
+    deadline = time.monotonic() + float(seconds)
+    memory = []
+    model, optimizer = make_training()
+    losses = []
+    with tensorview.watch(
+        model, optimizer, every=EVERY, run_dir=run, live=f"localhost:{port}"
+    ) as watcher:
+        while time.monotonic() < deadline:
+            losses += train_steps(model, optimizer, 1)
+            time.sleep(STEP_SECONDS)
+            if len(losses) % 50 == 0:
+                open_files = len(list(Path("/proc/self/fd").iterdir()))
+                memory.append((time.monotonic(), anonymous_mib(), open_files))
+    status = watcher.status()
+    found = {
+        "steps": len(losses),
+        "digest": digest(model, losses),
+        "captures": status.captures,
+        "faults": status.faults,
+        "memory": memory,
+        "sinks": {
+            name: {"delivered": sink.delivered, "dropped": sink.dropped}
+            for name, sink in status.sinks.items()
+        },
+    }
+    sys.stdout.write(json.dumps(found))
+
+
+def digest(model: torch.nn.Module, losses: list[float]) -> str:
+    """Return a hash of all that a training leaves behind."""
+    found = hashlib.sha256(np.array(losses).tobytes())
+    for value in model.state_dict().values():
+        found.update(value.numpy().tobytes())
+    found.update(torch.get_rng_state().numpy().tobytes())
+    return found.hexdigest()
+
+
+def anonymous_mib() -> float:
+    """Return the anonymous memory of this process."""
+    for line in Path("/proc/self/smaps_rollup").read_text().splitlines():
+        if line.startswith("Anonymous:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def worker_of(training: int, sink: str) -> int | None:
+    """Return the process id of a training's worker, None where there is none just now."""
+    children = Path(f"/proc/{training}/task/{training}/children").read_text().split()
+    for child in children:
+        with contextlib.suppress(OSError):
+            if f'"sink": "{sink}"' in Path(f"/proc/{child}/cmdline").read_text():
+                return int(child)
+    return None
+
+
+class Harm:
+    """Does what is to go wrong, each at its time.
+
+    Attributes:
+        done: how often each fault was done.
+        frames: that came to viewers.
+        silent: viewers to which none came.
+    """
+
+    def __init__(self, training: int, folder: Path, *, port: int, seconds: float) -> None:
+        self.done = {"viewer killed": 0, "file worker killed": 0, "live worker killed": 0}
+        self.done["disk full"] = 0
+        self.frames = 0
+        self.silent = 0
+        self._training = training
+        self._folder = folder
+        self._port = port
+        self._viewer: Viewer | None = None
+        now = time.monotonic()
+        self._viewer_at, self._worker_at = now, now + WORKER_SECONDS
+        self._full_at = [now + seconds / 3, now + 2 * seconds / 3]
+        self._free_at: float | None = None
+
+    def go_on(self) -> None:
+        """Do what is due."""
+        now = time.monotonic()
+        if now >= self._viewer_at:
+            self._viewer_at = now + VIEWER_SECONDS
+            self.end_viewer()
+            self._viewer = Viewer(self._folder, port=self._port)
+            self._viewer.__enter__()
+        if now >= self._worker_at:
+            self._worker_at = now + WORKER_SECONDS
+            files = self.done["file worker killed"] <= self.done["live worker killed"]
+            sink = "files" if files else "live"
+            pid = worker_of(self._training, sink)
+            if pid is not None and self._free_at is None:
+                os.kill(pid, signal.SIGKILL)
+                self.done["file worker killed" if files else "live worker killed"] += 1
+        if self._full_at and now >= self._full_at[0] and self._fill(full=True):
+            self._full_at.pop(0)
+            self._free_at = now + FULL_SECONDS
+            self.done["disk full"] += 1
+        if self._free_at is not None and now >= self._free_at and self._fill(full=False):
+            self._free_at = None
+
+    def _fill(self, *, full: bool) -> bool:
+        pid = worker_of(self._training, "files")
+        if pid is None:
+            return False
+        _, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (0 if full else hard, hard))
+        return True
+
+    def end_viewer(self) -> None:
+        """Kill the viewer that there is."""
+        if self._viewer is not None:
+            frames = len(self._viewer.steps())
+            self.frames += frames
+            self.silent += not frames
+            self._viewer.kill()
+            self._viewer.stop()
+            self.done["viewer killed"] += 1
+            self._viewer = None
+
+
+def soak(minutes: float, folder: Path) -> bool:
+    """Run it; print a table; return whether every promise was kept."""
+    seconds, port, path = 60.0 * minutes, free_port(), folder / "run"
+    command = [sys.executable, "-m", "tests.faults.soak", "--train", path, port, seconds]
+    with (folder / "said").open("w") as said:
+        training = subprocess.Popen(list(map(str, command)), stdout=said)
+    harm = Harm(training.pid, folder, port=port, seconds=seconds)
+    try:
+        while training.poll() is None:
+            harm.go_on()
+            time.sleep(0.1)
+    finally:
+        training.kill()
+        training.wait()
+        harm.end_viewer()
+    found = json.loads((folder / "said").read_text())
+    model, optimizer = make_training()
+    same = digest(model, train_steps(model, optimizer, found["steps"])) == found["digest"]
+    proof, files = prove(path), found["sinks"]["files"]
+    lost = found["captures"] - files["dropped"] - len(Run.open(path).files)
+    moments, memory, descriptors = np.array(found["memory"]).T
+    late = moments > moments[0] + SETTLING_SHARE * seconds
+    slope = 60.0 * np.polyfit(moments[late], memory[late], 1)[0]
+    rows = {
+        **{name: (count, count > 0 or minutes < 2) for name, count in harm.done.items()},
+        "steps": (found["steps"], True),
+        "captures": (found["captures"], True),
+        "captures on disk": (len(Run.open(path).files), True),
+        "captures counted as dropped": (files["dropped"], True),
+        "captures lost beyond those": (lost, lost == 0),
+        "damaged files, orphans, wrong lists": (
+            len(proof.damaged) + len(proof.orphans) + len(proof.lists),
+            proof.whole,
+        ),
+        "frames at viewers": (harm.frames, harm.frames > 0),
+        "viewers without a frame": (harm.silent, harm.silent <= 1),  # the last may just have begun
+        "faults in the training": (found["faults"], found["faults"] == 0),
+        "memory, MiB a minute": (round(float(slope), 3), slope <= MAX_SLOPE or minutes < 2),
+        "descriptors, last less first": (
+            int(descriptors[-1] - descriptors[late][0]),
+            descriptors[-1] - descriptors[late][0] <= 3,
+        ),
+        "training as unwatched, bit for bit": (same, same),
+    }
+    for name, (value, kept) in rows.items():
+        sys.stdout.write(f"{name:40} {value!s:>10} {'' if kept else '  BROKEN'}\n")
+    return all(kept for _, kept in rows.values())
+
+
+def main() -> int:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--train", nargs=3, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.train:
+        train(*options.train)
+        return 0
+    with tempfile.TemporaryDirectory(prefix="tensorview-soak-") as folder:
+        return 0 if soak(options.minutes, Path(folder)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
