@@ -20,16 +20,21 @@ DESK = {"gui", "examples"}
 LONG = ["benchmarks", "client", "pictures", "pruning"]
 
 
+def folder(item):
+    """Return the theme of a test."""
+    return item.path.relative_to(TESTS).parts[0]
+
+
+def pytest_itemcollected(item):
+    """Side by side (pytest-xdist): whole files, and those of `DESK` one after another."""
+    group = "desk" if folder(item) in DESK else str(item.path.relative_to(TESTS))
+    item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_collection_modifyitems(items):
-    """Side by side (pytest-xdist): whole files, those of `DESK` one after another; long first."""
-    folders = {item: item.path.relative_to(TESTS).parts[0] for item in items}
-    for item, folder in folders.items():
-        group = "desk" if folder in DESK else str(item.path.relative_to(TESTS))
-        item.add_marker(pytest.mark.xdist_group(group))
+    """Begin with what takes long."""
     order = [*sorted(DESK), *LONG]
-    items.sort(
-        key=lambda item: order.index(folders[item]) if folders[item] in order else len(order)
-    )
+    items.sort(key=lambda item: order.index(folder(item)) if folder(item) in order else len(order))
 
 
 @pytest.fixture(autouse=True)
