@@ -56,7 +56,7 @@ demo: setup
 # Two at once: what waits for a screen or a viewer leaves a core for what computes.
 test: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 # ParaView 5.13 and 6.1, as Debian has them; as root. The first run takes some minutes and 5 GB.
 test-paraviews: setup

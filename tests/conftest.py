@@ -6,6 +6,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 # Trainings, workers and viewers of several tests share the cores: threads that wait for each other
 # would take them all.
@@ -20,21 +21,28 @@ DESK = {"gui", "examples"}
 LONG = ["benchmarks", "client", "pictures", "pruning"]
 
 
-def folder(item):
-    """Return the theme of a test."""
-    return item.path.relative_to(TESTS).parts[0]
-
-
-def pytest_itemcollected(item):
-    """Side by side (pytest-xdist): whole files, and those of `DESK` one after another."""
-    group = "desk" if folder(item) in DESK else str(item.path.relative_to(TESTS))
-    item.add_marker(pytest.mark.xdist_group(group))
-
-
 def pytest_collection_modifyitems(items):
     """Begin with what takes long."""
     order = [*sorted(DESK), *LONG]
-    items.sort(key=lambda item: order.index(folder(item)) if folder(item) in order else len(order))
+
+    def place(item):
+        folder = item.path.relative_to(TESTS).parts[0]
+        return order.index(folder) if folder in order else len(order)
+
+    items.sort(key=place)
+
+
+class ByFile(LoadScopeScheduling):
+    """Side by side: whole files, and those of `DESK` one after another."""
+
+    def _split_scope(self, nodeid):
+        file = nodeid.partition("::")[0]
+        return "desk" if file.split("/")[1] in DESK else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Give pytest-xdist, where it is used, our own order."""
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)
