@@ -37,7 +37,8 @@ def waiting(name, text):
 def modules_of_the_hook():
     """By name, the source of every module of ours that capturing runs through."""
     names = ("watcher", "captures", "memory", "guard", "budget", "bounds", "flag_report", "outputs")
-    paths = [PACKAGE / f"{name}.py" for name in (*names, "encoding", "transport", "supervisor")]
+    names += ("encoding", "transport", "supervisor", "pulse", "restarts")
+    paths = [PACKAGE / f"{name}.py" for name in names]
     for folder in ("capture", "analysis", "steering"):
         paths += sorted((PACKAGE / folder).glob("*.py"))
     return {str(path.relative_to(PACKAGE)): path.read_text() for path in paths}

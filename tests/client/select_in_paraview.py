@@ -312,7 +312,7 @@ def large():
     rng = np.random.default_rng(0)
     layers = [
         make_layer(
-            rng, name="large", filters=512, in_channels=170, kernel=(3, 3), map_size=(14, 14)
+            rng, name="large", filters=512, in_channels=170, kernel=(3, 3), map_size=(13, 14)
         )
     ]
     found = {}

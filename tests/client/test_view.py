@@ -10,7 +10,7 @@ import pytest
 from tensorview.client import view as view_module
 from tensorview.client.paraview import ParaView
 from tensorview.client.view import FIRST_SETTINGS, prepare_settings
-from tests.doubles import SilentListener, free_port, virtual_display
+from tests.doubles import Listener, free_port, virtual_display
 
 
 def view(*arguments, **environment):
@@ -52,7 +52,7 @@ def test_without_display_it_says_what_to_do_instead():
 def test_a_taken_port_is_named_with_who_has_it(display):
     """ParaView itself would open, say nothing, and wait for ever."""
     port = free_port()
-    with SilentListener(port=port):
+    with Listener(port=port):
         result = view("--port", port, DISPLAY=display)
 
     assert (result.returncode, result.stdout) == (1, "")
