@@ -62,7 +62,7 @@ def runs(pid):
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_l9_every_end_is_soon_though_the_viewer_hangs(tmp_path):
-    """Within 5 s on a free machine, Ctrl-C too; 10 s later nothing of ours runs; files are whole."""
+    """Within 5 s on a free machine, Ctrl-C too; 10 s later nothing of ours runs; files whole."""
     processes, viewers, took, left = {}, {}, {}, {}
     with contextlib.ExitStack() as stack:
         for how in ENDS:
