@@ -11,6 +11,11 @@ FIRST_CALL_SECONDS, LAST_CALL_SECONDS = 1.0, 60.0
 """From a call that nobody answered to the next one; twice as long each time."""
 
 
+def next_call_seconds(unanswered: int) -> float:
+    """Return how long to wait before a viewer is called again that did not answer so many calls."""
+    return float(min(FIRST_CALL_SECONDS * 2 ** (unanswered - 1), LAST_CALL_SECONDS))
+
+
 class Restarts:
     """Counts how a worker ended. Calls that a viewer did not answer are tried again for ever.
 
@@ -34,8 +39,8 @@ class Restarts:
         if self._at is not None:
             return
         if dialling:
-            delay = min(FIRST_CALL_SECONDS * 2**self.unanswered, LAST_CALL_SECONDS)
             self.unanswered += 1
+            delay = next_call_seconds(self.unanswered)
         else:
             delay = CRASH_SECONDS
             self.crashes += 1

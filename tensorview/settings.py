@@ -154,8 +154,20 @@ def check_settings(  # one argument a keyword of watch
         allow=_allowed(allow),
         evaluate=_function("evaluate", evaluate, "of the model that returns a number"),
         budget=_share(budget),
-        keep=_count(keep),
-        start_step=_start(start_step),
+        keep=_count(
+            "keep",
+            keep,
+            least=1,
+            expected="how many of the newest captures are all kept, 1 or more, or None for all of "
+            "the run",
+        ),
+        start_step=_count(
+            "start_step",
+            start_step,
+            least=0,
+            expected="how many optimizer steps the checkpoint has behind it, 0 or more, or None "
+            "for a new run",
+        ),
         prune=_policy(prune, evaluate),
         on_flag=_function("on_flag", on_flag, "of a flag"),
         strict=bool(strict),
@@ -302,28 +314,13 @@ def _share(budget: Any) -> float | None:
     return float(budget)
 
 
-def _count(keep: Any) -> int | None:
-    if keep is None:
+def _count(keyword: str, value: Any, *, least: int, expected: str) -> int | None:
+    if value is None:
         return None
-    count = _whole(keep)
-    if count is None or count < 1:
-        raise ConfigurationError(
-            f"keep={keep!r} cannot be used: expected how many of the newest captures are all kept, "
-            f"1 or more, or None for all of the run."
-        )
+    count = _whole(value)
+    if count is None or count < least:
+        raise ConfigurationError(f"{keyword}={value!r} cannot be used: expected {expected}.")
     return count
-
-
-def _start(start_step: Any) -> int | None:
-    if start_step is None:
-        return None
-    step = _whole(start_step)
-    if step is None or step < 0:
-        raise ConfigurationError(
-            f"start_step={start_step!r} cannot be used: expected how many optimizer steps the "
-            f"checkpoint has behind it, 0 or more, or None for a new run."
-        )
-    return step
 
 
 def _policy(prune: Any, evaluate: Any) -> PrunePolicy | None:

@@ -15,7 +15,7 @@ from paraview.modules.vtkPVCatalyst import vtkCPDataDescription
 
 from tensorview.errors import ParaViewError
 from tensorview.pulse import DIALLING
-from tensorview.restarts import FIRST_CALL_SECONDS, LAST_CALL_SECONDS
+from tensorview.restarts import next_call_seconds
 from tensorview.sockets import connected_to, viewer_listens
 from tensorview.worker.views.datasets import with_field_data
 
@@ -129,8 +129,7 @@ class LiveSink:
         end_by_clock(on=self.state == "connected")
         self._unanswered = self._unanswered + 1 if self.state == "unreachable" else 0
         if self._unanswered:
-            delay = min(FIRST_CALL_SECONDS * 2 ** (self._unanswered - 1), LAST_CALL_SECONDS)
-            self._call_at = self._sent_at + delay
+            self._call_at = self._sent_at + next_call_seconds(self._unanswered)
 
     def _wait_longer(self, *, was_connected: bool, is_old: bool) -> None:
         """Set when the frame is offered again."""
