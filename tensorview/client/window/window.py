@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TICK_MILLISECONDS = 50
+"""How often a timer comes, and how often at most anything is done: there are several timers."""
 WORTH_RESTING_SECONDS = 0.005
 """Work below that is done at every tick; after longer work as long a rest follows, so that the
 window takes half of one core at most."""
@@ -84,7 +85,7 @@ class Window:
         ended = time.monotonic()
         worked = max(ended - started, time.process_time() - used)
         rest = min(worked, LONGEST_REST_SECONDS) if worked > WORTH_RESTING_SECONDS else 0.0
-        self._free_at = ended + rest
+        self._free_at = max(ended + rest, started + TICK_MILLISECONDS / 1000)
 
     def _guard(self, action: Callable[[], None]) -> None:
         self._free_at = math.inf  # rendering may call us again
