@@ -10,11 +10,13 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from benchmarks.speed.rows import Row, main
+from tensorview.run_lock import RunLock
 from tensorview.steering import send
 from tests.doubles import free_port, wait_until
 from tests.gui.desk import PAGE, Desk, page, quarters
@@ -40,51 +42,80 @@ DRAWN = "import sys; found = sys.drawn"
 
 def measure(*, quick: bool) -> Iterator[Row]:
     """First picture, and pictures a second while a view is turned, of ResNet-50 and VGG16."""
-    networks = {"ResNet50": 32 if quick else 224} | ({} if quick else {"vgg16": 224})
+    networks = {"ResNet50": 32} if quick else {"ResNet50": 224, "vgg16": 224}
     for name, side in networks.items():
-        yield from in_window(name, side=side, seconds=1.0 if quick else 5.0)
+        with beside(name, side=side) as seen:
+            yield from looked_at(seen, seconds=1.0 if quick else 5.0)
 
 
-def in_window(name: str, *, side: int, seconds: float) -> Iterator[Row]:
-    """Train the network of that name on images of *side* x *side*; turn its weights."""
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A network in training, and the window on it.
+
+    Attributes:
+        network: its name, and the side of its images.
+        desk: with the window.
+        run: directory of the training.
+        captured_at: when the first capture was taken, by the monotonic clock.
+        empty: memory of ParaView before there was anything to see, in MiB.
+    """
+
+    network: str
+    desk: Desk
+    run: Path
+    captured_at: float
+    empty: float
+
+
+@contextlib.contextmanager
+def beside(name: str, *, side: int) -> Iterator[Seen]:
+    """Train the network of that name on images of *side* x *side* beside a window."""
     with (
         tempfile.TemporaryDirectory() as folder,
         Desk(Path(folder), "--port", port := free_port()) as desk,
     ):
         wait_until(lambda: desk.ask(IS_READY), seconds=HANG_SECONDS, what="the window")
         empty = desk.memory()
-        with training(name, side, Path(folder) / "run", port) as captured_at:
-            wait_until(
-                lambda: min(map(ink, quarters(desk.shot()))) > LEAST_INK,
-                seconds=HANG_SECONDS,
-                what="four views with a picture",
-            )
-            first = time.monotonic() - captured_at
-            send(Path(folder) / "run", "pause", origin="benchmark")
-            clicked = time.monotonic()
-            desk.click(*WEIGHTS_TAB)
-            wait_until(
-                lambda: ink(desk.shot()[page(desk.shot())]) > LEAST_INK,
-                seconds=HANG_SECONDS,
-                what="the tab of weights",
-            )
-            tab = time.monotonic() - clicked
-            time.sleep(seconds)  # until the training pauses
-            desk.ask(COUNT)
-            turned = turn(desk, seconds=seconds)
-            drawn = desk.ask(DRAWN)
-            memory = desk.memory()
-    work = f"{name} at {side} x {side}, trained beside the window"
+        run = Path(folder) / "run"
+        with training(name, side, run, port) as captured_at:
+            network = f"{name} at {side} x {side}"
+            yield Seen(network=network, desk=desk, run=run, captured_at=captured_at, empty=empty)
+
+
+def looked_at(seen: Seen, *, seconds: float) -> Iterator[Row]:
+    """Wait for a picture of all four views, pause, and turn the weights for so long."""
+    desk = seen.desk
+    wait_until(
+        lambda: min(map(ink, quarters(desk.shot()))) > LEAST_INK,
+        seconds=HANG_SECONDS,
+        what="four views with a picture",
+    )
+    first = time.monotonic() - seen.captured_at
+    send(seen.run, "pause", origin="benchmark")
+    clicked = time.monotonic()
+    desk.click(*WEIGHTS_TAB)
+    wait_until(
+        lambda: ink(desk.shot()[page(desk.shot())]) > LEAST_INK,
+        seconds=HANG_SECONDS,
+        what="the tab of weights",
+    )
+    tab = time.monotonic() - clicked
+    time.sleep(seconds)  # until the training pauses
+    desk.ask(COUNT)
+    turned = turn(desk, seconds=seconds)
+    drawn = desk.ask(DRAWN)
+    name = seen.network.split()[0]
     yield Row(
         number=f"15 {name}",
-        work=f"{work}: first capture to the first picture of four views",
+        work=f"{seen.network}, trained beside the window: "
+        "first capture to the first picture of four views",
         value=first,
         unit="s",
         target=5.0,
         figures={
             "another tab, first time [s]": tab,
-            "ParaView before [MiB]": empty,
-            "ParaView [MiB]": memory,
+            "ParaView before [MiB]": seen.empty,
+            "ParaView [MiB]": desk.memory(),
         },
     )
     yield Row(
@@ -109,6 +140,8 @@ def training(name: str, side: int, run: Path, port: int) -> Iterator[float]:
             yield float(process.stdout.readline())
         finally:
             process.kill()
+            process.wait()
+            RunLock(run).close()  # once its file worker has written what it held
 
 
 def ink(area: np.ndarray) -> float:

@@ -43,7 +43,7 @@ def measure(*, quick: bool) -> Iterator[Row]:
     """Hand-over and arrival of VGG16's first feature maps, and of LeNet-5 while it trains."""
     snapshot = first_maps(side=56 if quick else 224)
     yield publishing(snapshot, rounds=4 if quick else 40)
-    yield arriving(snapshot, seconds=2.0 if quick else 12.0)
+    yield arriving(snapshot, seconds=1.0 if quick else 12.0)
     yield following(seconds=2.0 if quick else 12.0)
 
 

@@ -17,7 +17,6 @@ import tensorview
 from benchmarks.speed.rows import Row, main, ratio
 
 BATCH = 32
-HUNDRED = 100
 ROUND = 10
 SETTLED = 2000
 """Captures after which memory is to be flat."""
@@ -115,23 +114,23 @@ def anonymous_mebibytes(pid: int) -> float:
 
 def measure(*, quick: bool) -> Iterator[Row]:
     """Compare the last hundred captures of a long run with the second hundred of a new one."""
-    captures = 300 if quick else 10_000
+    captures, block = (60, 20) if quick else (10_000, 100)
     settled = min(SETTLED, captures // 2)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as watched:
         old = Training(Path(folder) / "old")
         watched.callback(old.watcher.close)
         disk, memory = {}, {}
-        for stop in sorted({HUNDRED, 1000, settled, captures - HUNDRED}):
+        for stop in sorted({block, 1000, settled, captures - block}):
             if old.captures < stop < captures:
                 old.go_on(stop - old.captures)
                 disk[stop] = old.bytes_on_disk() / 1024
                 memory[stop] = anonymous_mebibytes(os.getpid()), anonymous_mebibytes(old.worker)
         young = Training(Path(folder) / "young")
         watched.callback(young.watcher.close)
-        young.go_on(HUNDRED)
+        young.go_on(block)
         late, early = [], []
-        for _ in range(HUNDRED // ROUND):
+        for _ in range(block // ROUND):
             late.append(old.go_on(ROUND))
             early.append(young.go_on(ROUND))
         disk[old.captures] = old.bytes_on_disk() / 1024
@@ -144,16 +143,16 @@ def measure(*, quick: bool) -> Iterator[Row]:
         last, second = ([seconds[index] for seconds in each] for each in (late, early))
         yield Row(
             number="13",
-            work=f"last hundred of {captures:,} captures against the second hundred: {what}",
+            work=f"last {block} of {captures:,} captures against the second {block}: {what}",
             value=ratio(last, second),
             unit="x",
             target=1.1,
             figures={
-                "last hundred, a capture [ms]": 1e3 * statistics.mean(last),
-                "second hundred [ms]": 1e3 * statistics.mean(second),
+                f"last {block}, a capture [ms]": 1e3 * statistics.mean(last),
+                f"second {block} [ms]": 1e3 * statistics.mean(second),
             },
         )
-    end = captures - HUNDRED
+    end = captures - block
     for index, process in enumerate(("training process", "file worker")):
         yield Row(
             number="13",

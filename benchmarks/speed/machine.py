@@ -2,9 +2,8 @@
 
 import os
 import platform
+from importlib.metadata import version
 from pathlib import Path
-
-import torch
 
 
 def describe_machine() -> str:
@@ -13,7 +12,7 @@ def describe_machine() -> str:
     gibibytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return (
         f"{_processor()}, {cores} cores, {gibibytes:.0f} GiB, {_system()}, "
-        f"Python {platform.python_version()}, torch {torch.__version__}"
+        f"Python {platform.python_version()}, torch {version('torch')}"
     )
 
 

@@ -1,6 +1,7 @@
 """The whole window in ParaView, without its frame: live, replayed, and one after another."""
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -128,6 +129,16 @@ def without_frames(values):
     return {name: value for name, value in values.items() if not name.startswith("maps ")}
 
 
+@contextlib.contextmanager
+def training(folder, *, port):
+    """Yield the outputs of a training that has a live viewer."""
+    outputs = open_live(folder, port=port)
+    try:
+        yield outputs
+    finally:
+        outputs.close()
+
+
 def test_live_and_replay_show_what_was_made(tmp_path):
     """At each step every view holds the arrays of memory bit for bit, live and from files."""
     run = Run.create(tmp_path / "run", settings={}).path
@@ -138,13 +149,10 @@ def test_live_and_replay_show_what_was_made(tmp_path):
     sink.close()
     port = free_port()
     with OpenWindow(tmp_path, port=port) as window:
-        outputs = open_live(tmp_path, port=port)
-        try:
+        with training(tmp_path, port=port) as outputs:
             for snapshot in snapshots():
                 outputs.publish(snapshot)
                 window.wait_for(snapshot.step)
-        finally:
-            outputs.close()
         live = {frame["step"]: frame["values"] for frame in window.frames()}
         assert not window.faults.exists(), window.faults.read_text()
     with OpenWindow(tmp_path, run_dir=run, steps=STEPS) as window:
@@ -158,58 +166,52 @@ def test_live_and_replay_show_what_was_made(tmp_path):
         assert replayed[step] == live[step]
 
 
-def test_one_training_after_another_reaches_the_same_window(tmp_path):
+@pytest.fixture(scope="module")
+def listening(tmp_path_factory):
+    """Yield a window that waits for trainings, and its port."""
+    port = free_port()
+    with OpenWindow(tmp_path_factory.mktemp("listening"), port=port) as window:
+        yield window, port
+
+
+def test_one_training_after_another_reaches_the_same_window(tmp_path, listening):
     """Also after a worker that was killed in the middle of a run."""
-    port = free_port()
+    window, port = listening
     first, second, third = snapshots()
-    with OpenWindow(tmp_path, port=port) as window:
-        outputs = open_live(tmp_path, port=port)
-        try:
-            outputs.publish(first)
-            window.wait_for(first.step)
-            os.kill(outputs.workers["live"].pid, signal.SIGKILL)
-            outputs.publish(second)
-        finally:
-            outputs.close()
-        outputs = open_live(tmp_path, port=port)
-        try:
-            outputs.publish(third)
-            window.wait_for(third.step)
-        finally:
-            outputs.close()
+    with training(tmp_path, port=port) as outputs:
+        outputs.publish(first)
+        window.wait_for(first.step)
+        os.kill(outputs.workers["live"].pid, signal.SIGKILL)
+        outputs.publish(second)
+    with training(tmp_path, port=port) as outputs:
+        outputs.publish(third)
+        window.wait_for(third.step)
 
-        assert not window.faults.exists(), window.faults.read_text()
+    assert not window.faults.exists(), window.faults.read_text()
 
 
-def test_a_port_that_somebody_took_between_two_trainings_is_named(tmp_path):
+def test_a_port_that_somebody_took_between_two_trainings_is_named(tmp_path, listening):
     """The window says so instead of waiting in silence, and listens again once it is free."""
-    port = free_port()
-    first, second, _ = snapshots()
-    with OpenWindow(tmp_path, port=port) as window:
-        outputs = open_live(tmp_path, port=port)
-        try:
-            outputs.publish(first)
-            window.wait_for(first.step)
-            # While a training is connected, nobody listens on the port.
-            taken = socket.create_server(("", port))
-        finally:
-            outputs.close()
-        with taken:
-            wait_until(
-                lambda: window.status() == f"Cannot listen on port {port}: Address already in use.",
-                seconds=20,
-                what=lambda: f"the sentence; said: {window.status()}",
-            )
+    window, port = listening
+    before, after = (dataclasses.replace(snapshots()[0], step=step) for step in (1150, 1200))
+    with training(tmp_path, port=port) as outputs:
+        outputs.publish(before)
+        window.wait_for(before.step)
+        # While a training is connected, nobody listens on the port.
+        taken = socket.create_server(("", port))
+    with taken:
         wait_until(
-            lambda: window.status() == f"waiting for a training on port {port}",
+            lambda: window.status() == f"Cannot listen on port {port}: Address already in use.",
             seconds=20,
-            what=lambda: f"the window to wait; said: {window.status()}",
+            what=lambda: f"the sentence; said: {window.status()}",
         )
-        outputs = open_live(tmp_path, port=port)
-        try:
-            outputs.publish(second)
-            window.wait_for(second.step)
-        finally:
-            outputs.close()
+    wait_until(
+        lambda: window.status() == f"waiting for a training on port {port}",
+        seconds=20,
+        what=lambda: f"the window to wait; said: {window.status()}",
+    )
+    with training(tmp_path, port=port) as outputs:
+        outputs.publish(after)
+        window.wait_for(after.step)
 
-        assert not window.faults.exists(), window.faults.read_text()
+    assert not window.faults.exists(), window.faults.read_text()

@@ -10,14 +10,14 @@ import pytest
 TRAINING = Path(__file__).parent / "training.py"
 
 
-@pytest.fixture
-def train(tmp_path):
-    """Start trainings in the background: ``train(name, port=..., steps=..., every=...)``."""
+@contextlib.contextmanager
+def trainings(folder):
+    """Yield what starts trainings: ``start(name, port=..., steps=..., every=...)``."""
     with contextlib.ExitStack() as ends:
 
         def start(name, *, port, steps=100_000, every=20):
-            log = ends.enter_context((tmp_path / f"{name}.log").open("wb"))
-            command = [sys.executable, TRAINING, tmp_path / name, port, steps, every]
+            log = ends.enter_context((folder / f"{name}.log").open("wb"))
+            command = [sys.executable, TRAINING, folder / name, port, steps, every]
             process = subprocess.Popen(
                 list(map(str, command)), stdout=log, stderr=subprocess.STDOUT
             )
@@ -25,4 +25,11 @@ def train(tmp_path):
             ends.callback(process.kill)
             return process
 
+        yield start
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Start trainings in the background, in the folder of the test."""
+    with trainings(tmp_path) as start:
         yield start

@@ -136,6 +136,14 @@ class Desk:
         """What is on the screen, shape ``(H, W, 3)``, uint8."""
         return np.asarray(ImageGrab.grab(xdisplay=self.environment["DISPLAY"]).convert("RGB"))
 
+    def see_all(self):
+        """Wait until all four views of the overview have their colours."""
+        wait_until(
+            lambda: is_coloured(self.shot()) == ALL_FOUR,
+            seconds=90,
+            what=lambda: f"four coloured views, got {is_coloured(self.shot())}",
+        )
+
     def paraview(self):
         """Process id of ParaView itself."""
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()

@@ -9,11 +9,12 @@ import torch
 import tensorview
 from tensorview.run import Run
 from tests.doubles import free_port, wait_until
-from tests.gui.desk import ALL_FOUR, Desk, is_coloured, quarters
+from tests.gui.desk import Desk, is_coloured, quarters
 
 pytestmark = [pytest.mark.paraview, pytest.mark.slow, pytest.mark.timeout(300)]
 
 PLAY = (594, 42)
+CAPTURES = 200
 QUEUED = 20
 """So many captures may wait for the disk: nothing is dropped, however slow it is."""
 PICKED = """
@@ -78,22 +79,26 @@ def queued(watcher):
     return status.captures - status.sinks["files"].delivered
 
 
-def look(desk):
-    wait_until(
-        lambda: is_coloured(desk.shot())["weights"] and is_coloured(desk.shot())["trajectory"],
-        seconds=60,
-        what=lambda: f"a coloured picture, got {is_coloured(desk.shot())}",
-    )
+@pytest.fixture(scope="module")
+def replayed(tmp_path_factory):
+    """Yield a window on a run of `CAPTURES` captures, and the model as the last one saw it."""
+    folder = tmp_path_factory.mktemp("replayed")
+    model = train(folder / "run", captures=CAPTURES)
+    with Desk(folder, folder / "run") as desk:
+        wait_until(
+            lambda: is_coloured(desk.shot())["weights"] and is_coloured(desk.shot())["trajectory"],
+            seconds=60,
+            what=lambda: f"a coloured picture, got {is_coloured(desk.shot())}",
+        )
+        yield desk, model
 
 
-def test_what_is_picked_is_what_the_model_holds(tmp_path):
+def test_what_is_picked_is_what_the_model_holds(replayed):
     """Cells selected with the mouse carry the weights of the model bit for bit, by their ids."""
-    model = train(tmp_path / "run", captures=5)
-    with Desk(tmp_path, tmp_path / "run") as desk:
-        look(desk)
-        desk.select((0.12, 0.1, 0.18, 0.18))
-        wait_until(lambda: desk.ask(PICKED).get("weight"), seconds=20, what="a selection")
-        picked = desk.ask(PICKED)
+    desk, model = replayed
+    desk.select((0.12, 0.1, 0.18, 0.18))
+    wait_until(lambda: desk.ask(PICKED).get("weight"), seconds=20, what="a selection")
+    picked = desk.ask(PICKED)
 
     assert len(picked["weight"]) > 0
     layers = [model.conv1, model.conv2, model.fc]
@@ -107,19 +112,16 @@ def test_what_is_picked_is_what_the_model_holds(tmp_path):
     ]
 
 
-def test_two_hundred_captures_play(tmp_path):
+def test_two_hundred_captures_play(replayed):
     """Play goes through every capture, one frame each; a third of the wanted speed is required."""
-    train(tmp_path / "run", captures=200)
-    with Desk(tmp_path, tmp_path / "run") as desk:
-        look(desk)
+    desk, _ = replayed
 
-        assert desk.ask(COUNT_FRAMES) == 200
-        desk.click(*PLAY)
-        time.sleep(20)
-        desk.click(*PLAY)
-        frames = desk.ask(FRAMES)
-
-    moments, steps = np.array(frames)[[step < 200 for _, step in frames]].T
+    assert desk.ask(COUNT_FRAMES) == CAPTURES
+    desk.click(*PLAY)
+    time.sleep(10)
+    desk.click(*PLAY)
+    frames = desk.ask(FRAMES)
+    moments, steps = np.array(frames)[[step < CAPTURES for _, step in frames]].T
     played = len(np.unique(steps))
     assert played / (moments[-1] - moments[0]) > 4 / 3
     assert np.array_equal(np.unique(steps), np.arange(1, played + 1))
@@ -130,7 +132,7 @@ def test_a_growing_run_is_followed(tmp_path, train):
     train("run", port=free_port(), every=10)
     wait_until((tmp_path / "run" / "weights.pvd").exists, seconds=60, what="a first capture")
     with Desk(tmp_path, tmp_path / "run") as desk:
-        wait_until(lambda: is_coloured(desk.shot()) == ALL_FOUR, seconds=60, what="a picture")
+        desk.see_all()
         first = desk.ask(STEP)
         wait_until(lambda: desk.ask(STEP) > first + 20, seconds=60, what="later steps")
 

@@ -60,17 +60,16 @@ class Tabs:
                 else Display(name, view, sources=sources, maps=maps, upkeep=upkeep)
                 for (name, title), view in zip(_titles(names), made[tab], strict=True)
             ]
-        for display in self._open():
-            display.update()
-        for view in former_views:
-            Delete(view)
-        for layout in former_layouts:
-            RemoveLayout(layout)
         first = made[next(iter(TABS))][0]
         SetActiveView(first)
         # In its window, ParaView draws into what Qt gives.
         self._has_window = bool(first.GetRenderWindow().IsA("vtkGenericOpenGLRenderWindow"))
         self._front = GetLayout(first) if self._has_window else None
+        self.update()  # the other tabs once they are looked at: each takes a part of a second
+        for view in former_views:
+            Delete(view)
+        for layout in former_layouts:
+            RemoveLayout(layout)
 
     @property
     def views(self) -> dict[str, list[Any]]:
