@@ -52,7 +52,7 @@ def test_one_window_sees_one_training_after_another(tmp_path, train):
         wait_until(lambda: desk.ask(THRESHOLD).get("cells"), seconds=20, what="the Threshold")
         first.kill()
         first.wait()
-        second = train("second", port=port, steps=300)
+        second = train("second", port=port, steps=150)
         wait_until(lambda: shown("second"), seconds=60, what="the second training")
         second.wait()
         train("third", port=port)
