@@ -16,8 +16,9 @@ from tensorview.whole_files import replace_file
 from tests.doubles import wait_until
 from tests.snapshots import make_snapshot
 
-KILLED = [("worker",), ("training",), ("worker", "training")]
-TIMES = 40 if os.environ.get("TENSORVIEW_LONG_TESTS") else len(KILLED)
+KILLED = [("worker", "training"), ("worker",), ("training",)]
+TIMES = 40 if os.environ.get("TENSORVIEW_LONG_TESTS") else 1
+"""Once: both. The others are in tests/transport/test_supervisor.py and test_going_on.py."""
 
 
 def write_for_ever(path):
@@ -38,7 +39,7 @@ def runs(pid):
 
 
 def test_f1_whatever_is_killed_while_writing_tears_no_file(tmp_path):
-    """File worker, training, or both, at random moments, 40 times (short: once each).
+    """File worker, training, or both, at random moments, 40 times (short: once).
 
     No file at a final name is torn, the run opens, and the next worker sweeps and goes on.
     """
