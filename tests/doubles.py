@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensorview.client.recorder import Recorder
+from tensorview.launch import BOOTSTRAP
 from tensorview.outputs import Outputs, find_live
 from tensorview.settings import DEFAULT_PORT, LiveTarget
 
@@ -100,6 +101,20 @@ class Viewer(Recorder):
         if self.process.poll() is None:
             self.thaw()
         super().stop()
+
+
+class PausingViewer(Viewer):
+    """One whose user presses Pause and Continue in ParaView's menu Catalyst."""
+
+    _program = Path(__file__).with_name("live") / "pausing_in_paraview.py", BOOTSTRAP
+
+    def pause(self) -> None:
+        """Hold the training's worker, which then waits for us."""
+        self.process.send_signal(signal.SIGUSR1)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self.process.send_signal(signal.SIGUSR2)
 
 
 TEMPERS = ("silent", "closes", "garbage", "drips", "announces 2 GiB", "never accepts")
