@@ -117,6 +117,21 @@ class PausingViewer(Viewer):
         self.process.send_signal(signal.SIGUSR2)
 
 
+def crashing_python(folder: Path, how: str) -> tuple[str, ...]:
+    """Return the command of an interpreter that says a few words and dies.
+
+    Args:
+        folder: where it is put.
+        how: it dies, as a line of the shell.
+    """
+    script = folder / "crashing-python"
+    script.write_text(
+        f"#!/bin/sh\necho at work\necho for a while\necho something is wrong >&2\n{how}\n"
+    )
+    script.chmod(0o755)
+    return (str(script),)
+
+
 TEMPERS = ("silent", "closes", "garbage", "drips", "announces 2 GiB", "never accepts")
 
 

@@ -130,7 +130,8 @@ class Harm:
             self.end_viewer()
             self._viewer = Viewer(self._folder, port=self._port)
             self._viewer.__enter__()
-            self._waiting_since = time.monotonic()
+            if self.done["viewer killed"]:  # else the worker itself is just starting
+                self._waiting_since = time.monotonic()
         if self._viewer is not None and self._waiting_since is not None and self._viewer.steps():
             self.slowest = max(self.slowest, time.monotonic() - self._waiting_since)
             self._waiting_since = None
@@ -142,6 +143,7 @@ class Harm:
             if pid is not None and self._free_at is None:
                 os.kill(pid, signal.SIGKILL)
                 self.done["file worker killed" if files else "live worker killed"] += 1
+                self._waiting_since = self._waiting_since if files else None
         if self._full_at and now >= self._full_at[0] and self._fill(full=True):
             self._full_at.pop(0)
             self._free_at = now + FULL_SECONDS
