@@ -155,11 +155,6 @@ class Sender:
         return self._token_read, self._ack_write, self._file.fd
 
     @property
-    def all_fds(self) -> tuple[int, ...]:
-        """Every descriptor of ours, for closing them in forked children."""
-        return (*self.worker_fds, self._token_write, self._ack_read)
-
-    @property
     def in_flight(self) -> int:
         """Snapshots handed over and not acknowledged."""
         return len(self._sent)

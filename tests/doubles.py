@@ -117,6 +117,29 @@ class PausingViewer(Viewer):
         self.process.send_signal(signal.SIGUSR2)
 
 
+UNUSABLE_PARAVIEWS = {
+    "broken": ("echo no Python here >&2; exit 1", "does not run Python scripts"),
+    "too old": (
+        """echo 'tensorview-probe:{"paraview": [5, 6, 0]}'""",
+        "is ParaView 5.6.0: too old",
+    ),
+    "no Catalyst": (
+        """echo 'tensorview-probe:{"paraview": [5, 11, 0], "error": "ImportError: no Catalyst"}'""",
+        "cannot be used for Catalyst (ImportError: no Catalyst)",
+    ),
+}
+"""What its ``pvpython`` does when it is asked what it can do, and how that is said."""
+
+
+def unusable_pvpython(folder: Path, kind: str) -> tuple[str, str]:
+    """Return path of a ``pvpython`` of `UNUSABLE_PARAVIEWS`, and how it is said."""
+    script, words = UNUSABLE_PARAVIEWS[kind]
+    path = folder / "pvpython"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path), words
+
+
 def crashing_python(folder: Path, how: str) -> tuple[str, ...]:
     """Return the command of an interpreter that says a few words and dies.
 
