@@ -104,9 +104,7 @@ def live_training(tmp_path_factory):
         def each(_loss):
             if next(step) == 100:
                 before_loading()
-                loader = torch.utils.data.DataLoader(
-                    Descriptors(folder), num_workers=2, batch_size=1
-                )
+                loader = torch.utils.data.DataLoader(Descriptors(), num_workers=2, batch_size=1)
                 loaded.append([int(batch) for batch in loader])
 
         return training(steps=200, watching=watching, each=each)
