@@ -200,6 +200,15 @@ def read_weight(layer: WatchedLayer) -> Tensor:
     return weight if weight.dtype in (torch.float32, torch.float64) else weight.float()
 
 
+def why_no_numbers(tensor: Tensor) -> str:
+    """Say what *tensor* is that it holds no plain real numbers; "" if it does."""
+    if tensor.is_quantized or tensor.is_complex():
+        return f"is {str(tensor.dtype).removeprefix('torch.')}"
+    if tensor.layout != torch.strided:
+        return f"is {str(tensor.layout).removeprefix('torch.')}"
+    return "is on the meta device and has no values" if tensor.is_meta else ""
+
+
 def in_original_shape(weight: Tensor, layer: WatchedLayer) -> Tensor:
     """Return the weight with zeros for all that was removed; the weight itself if nothing was.
 
@@ -290,12 +299,10 @@ def _check_weight(name: str, module: nn.Module) -> None:
     problem = ""
     if not isinstance(weight, torch.Tensor):
         problem = f"is a {type(weight).__name__}"
-    elif weight.is_quantized or weight.is_complex() or weight.dtype == torch.bool:
-        problem = f"is {str(weight.dtype).removeprefix('torch.')}"
-    elif weight.layout != torch.strided:
-        problem = f"is {str(weight.layout).removeprefix('torch.')}"
-    elif weight.is_meta:
-        problem = "is on the meta device and has no values"
+    elif weight.dtype == torch.bool:
+        problem = "is bool"
+    elif no_numbers := why_no_numbers(weight):
+        problem = no_numbers
     elif hasattr(weight, "__tensor_flatten__"):
         problem = f"is a {type(weight).__name__}"
     if problem:

@@ -313,6 +313,59 @@ def test_p2_a_fault_of_ours_is_counted_and_logged_once(quiet, caplog, monkeypatc
         assert len([r for r in caplog.records if "something of ours" in r.getMessage()]) == 1
 
 
+def test_n8_a_layer_that_cannot_be_shown_is_named_once(tmp_path, caplog, quiet):
+    """One WARNING a layer however many captures there are; weights and other layers are there."""
+
+    class Pair(nn.Linear):
+        def forward(self, x):
+            return super().forward(x), None
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pair, self.twice, self.never = Pair(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+            self.shared = self.again = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.again(self.shared(self.twice(self.twice(self.pair(x)[0]))))
+
+    model = Net()
+    with tensorview.watch(model, every=1, strict=True, **quiet) as watcher:
+        for _ in range(4):
+            model(torch.randn(3, 4))
+            watcher.step()
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    layers = {layer.name: layer.activations is not None for layer in watcher.snapshot().layers}
+
+    assert layers == {"pair": False, "twice": True, "never": False, "shared": True}
+    assert sorted(text.split(":")[0] for text in warnings) == [
+        "Cannot capture layer 'pair'",
+        "Layer 'never' was not called",
+        "Layer 'shared' was called 2 times in one pass",
+        "Layer 'twice' was called 2 times in one pass",
+    ]
+    assert captured(tmp_path) == [1, 2, 3, 4]
+
+
+def test_n2_a_layer_without_plain_numbers_costs_no_other_layer(caplog, quiet):
+    """A sparse activation is named once; the capture and all else in it are there."""
+
+    class Sparse(nn.Linear):
+        def forward(self, x):
+            return super().forward(x).to_sparse()
+
+    model = nn.Sequential(nn.Linear(4, 4), Sparse(4, 4))
+    with tensorview.watch(model, every=1, strict=True, **quiet) as watcher:
+        for _ in range(2):
+            model(torch.randn(3, 4))
+            watcher.step()
+
+    assert [layer.activations is None for layer in watcher.snapshot().layers] == [False, True]
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == [
+        "Cannot capture layer '1': its output is sparse_coo. Leave it out with layers=[...]."
+    ]
+
+
 def test_the_hook_between_captures_is_cheap(quiet):
     """A step without a capture costs microseconds; the bound here is coarse."""
     model, optimizer = make_training()
