@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import fnmatch
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -17,12 +19,13 @@ from tensorview.bounds import fold
 from tensorview.errors import CaptureError, ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
     from torch import Tensor
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 WATCHABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED, nn.Linear)
 
 
@@ -135,6 +138,7 @@ def select_layers(model: nn.Module, layers: Any = None) -> list[WatchedLayer]:
     names = _chosen(model, candidates, layers)
     for name in names:
         _check_weight(name, candidates[name])
+    _check_names(name for name in candidates if name in names)
     return [
         WatchedLayer(
             name=name,
@@ -288,6 +292,18 @@ def _unknown(pattern: str, candidates: dict[str, nn.Module], everything: dict[st
     hint = f"Did you mean {' or '.join(map(repr, near))}?" if near else ""
     known = f"Layers are {', '.join(list(candidates)[:10])}{', ...' * (len(candidates) > 10)}."
     return f"There is no layer {pattern!r} in the model. {hint or known}"
+
+
+def _check_names(names: Iterable[str]) -> None:
+    """Refuse two names that are one where VTK writes NUL and lone surrogates percent-encoded."""
+    written: dict[str, str] = {}
+    for name in names:
+        text = _NO_TEXT.sub(lambda found: quote(found[0], errors="surrogatepass"), name)
+        if written.setdefault(text, name) != name:
+            raise ConfigurationError(
+                f"Layers {written[text]!r} and {name!r} cannot be told apart in a file, where both "
+                f"are {text!r}. Leave one out with layers=[...]."
+            )
 
 
 def _check_weight(name: str, module: nn.Module) -> None:

@@ -297,6 +297,39 @@ def test_f5_an_unwritable_run_dir_is_one_warning(tmp_path, caplog, monkeypatch):
     assert len([r for r in warnings if "Permission denied" in r.getMessage()]) == 1
 
 
+def test_f5_layers_of_any_name_stay_inside_the_run(tmp_path, quiet):
+    """Slashes, NUL, control characters, markup, 300 characters, two alike: each reads back."""
+    names = ["/up", "~", "nul\0", "a\x1b[2J\n", '<&"', "x" * 300, "x" * 299 + "y", "a b", "a%20b"]
+    model = nn.Sequential()
+    for name in names:
+        model.add_module(name, nn.Linear(4, 4))
+    before = {path for path in tmp_path.parent.rglob("*") if "run" not in path.parts}
+    with tensorview.watch(
+        model, every=1, probe=torch.randn(3, 4), form="atlas", strict=True, **quiet
+    ) as watcher:
+        watcher.step()
+    run = Run.open(tmp_path / "run")
+    atlas = run.entries(1, view="weights_atlas", suffix=".vti")
+
+    assert [entry.layer for entry in atlas] == [name.replace("\0", "%00") for name in names]
+    assert all(run.read(entry) for entry in atlas)
+    assert len({entry.file for entry in atlas}) == len(names)
+    assert {path for path in tmp_path.parent.rglob("*") if "run" not in path.parts} == before
+
+
+def test_f5_layers_that_no_file_could_tell_apart_are_refused(quiet):
+    """VTK's texts hold no NUL, which is written as %00; so is a name that has just that."""
+    model = nn.Sequential()
+    model.add_module("nul\0", nn.Linear(4, 4))
+    model.add_module("nul%00", nn.Linear(4, 4))
+    expected = (
+        r"Layers 'nul\x00' and 'nul%00' cannot be told apart in a file, where both are 'nul%00'. "
+        r"Leave one out with layers=[...]."
+    )
+    with pytest.raises(ConfigurationError, match=re.escape(expected)):
+        tensorview.watch(model, **quiet)
+
+
 def test_p2_a_fault_of_ours_is_counted_and_logged_once(quiet, caplog, monkeypatch):
     """The loop never sees it; `status` does; with strict it raises."""
 
