@@ -133,6 +133,24 @@ def test_a_manifest_cut_anywhere_gives_its_intact_prefix(cut):
     assert (intact != len(data)) == damaged
 
 
+def test_f8_a_line_that_is_being_written_is_left_for_later():
+    """The rest of it, which comes while others are read, is no line; no capture lacks a file."""
+    lines = [to_line(entry(step=step)) for step in (1, 2)]
+
+    class Growing(io.BytesIO):
+        def readline(self, size=-1):
+            line = super().readline(size)
+            if not line.endswith(b"\n"):  # then the writer goes on
+                self.write(lines[1][10:])
+                self.seek(-len(lines[1][10:]), io.SEEK_CUR)
+            return line
+
+    stream = Growing(lines[0] + lines[1][:10])
+    entries, intact, damaged = read_entries(stream)
+
+    assert ([entry.step for entry in entries], intact, damaged) == ([1], len(lines[0]), 1)
+
+
 def test_damaged_lines_are_left_out_and_counted():
     """One bad spot does not cost the captures behind it."""
     lines = [to_line(entry(step=step)) for step in range(3)]

@@ -312,6 +312,7 @@ def test_f8_readers_see_only_complete_files(path):
                 for _, file in last:
                     assert is_whole((path / file).read_bytes())
             rounds += 1
+            time.sleep(0.05)
 
     assert process.returncode == 0
     assert rounds > 3
