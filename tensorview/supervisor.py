@@ -282,9 +282,9 @@ class WorkerHandle:
                 moved = time.monotonic()
             if not said_so and moved > started + SAY_SO_SECONDS:
                 said_so = True
-                log.warning(
-                    "Still writing the last %d captures; Ctrl-C gives up.", self._sender.in_flight
-                )
+                left = self._sender.in_flight
+                what = f"the last {left} captures" if left else "lists of files"
+                log.warning("Still writing %s; Ctrl-C gives up.", what)
         self.poll()
 
     def _progress(self) -> tuple[int, str]:

@@ -55,12 +55,14 @@ def test_l8_auto_without_paraview_goes_to_files_and_says_so(tmp_path, monkeypatc
     monkeypatch.setattr(settings, "DEFAULT_PORT", port)
     monkeypatch.setattr(outputs, "LOOK_SECONDS", 0.0)
     model, optimizer = make_training()
-    with Listener(port=port):
-        with tensorview.watch(model, optimizer, every=1, run_dir=tmp_path / "run") as watcher:
-            train_steps(model, optimizer, 5)
-
-            assert not watcher.may_show_live
+    with (
+        Listener(port=port),
+        tensorview.watch(model, optimizer, every=1, run_dir=tmp_path / "run") as watcher,
+    ):
+        train_steps(model, optimizer, 5)
         said = [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING]
+
+        assert not watcher.may_show_live
 
     assert said == [f"A viewer listens on port {port}, but {paraview.INSTALL_HINT}"]
     assert Run.open(tmp_path / "run").steps() == (1, 2, 3, 4, 5)

@@ -168,6 +168,22 @@ def test_f10_no_memory_is_a_sentence(snapshot, pair, monkeypatch):
         sender.send(EncodedSnapshot(snapshot))
 
 
+def test_f10_too_many_open_files_is_a_sentence(snapshot, pair, monkeypatch):
+    """A mapping takes a descriptor: where there is none left, that snapshot alone is lost."""
+
+    def refuse(*_, **__):
+        raise OSError(24, "Too many open files")
+
+    sender, _ = pair(slots=2, max_bytes=2**30)
+    with monkeypatch.context() as patched:
+        patched.setattr(transport.mmap, "mmap", refuse)
+        with pytest.raises(TransportError, match=r"^Cannot hand over .*: Too many open files\."):
+            sender.send(EncodedSnapshot(snapshot))
+
+    assert sender.in_flight == 0
+    assert sender.send(EncodedSnapshot(snapshot))
+
+
 def test_f10_memory_is_there_before_it_is_written(snapshot, pair):
     """A slot is allocated and not only measured off: writing to what is not there is a SIGBUS."""
     encoded = EncodedSnapshot(snapshot)
