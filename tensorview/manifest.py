@@ -149,6 +149,8 @@ def read_entries(stream: BinaryIO) -> tuple[list[Entry | Removal], int, int]:
             entries.append(from_line(line))
         except ValueError:
             damaged += 1
+            if not line.endswith(b"\n") and len(line) < MAX_LINE_BYTES:
+                break  # being written: what comes meanwhile is the rest of it
         else:
             intact = offset
     return entries, intact, damaged

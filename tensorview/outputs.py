@@ -18,7 +18,7 @@ from tensorview.errors import ParaViewError, TransportError, UnwritableRunError
 from tensorview.launch import WorkerCommand
 from tensorview.run import Run, holds_run
 from tensorview.run_lock import RunLock
-from tensorview.sockets import viewer_listens
+from tensorview.sockets import HERE, viewer_listens
 from tensorview.status import SinkStatus
 from tensorview.supervisor import WorkerHandle
 
@@ -119,6 +119,10 @@ class Outputs:
             self._start("files", _files_command(run_path, formats, keep, lock))
         if live and paraview:
             self._start("live", self._live_command(live, paraview.pvpython))
+        if self.live and self.live.host in HERE and not viewer_listens(self.live.port):
+            log.info(
+                "No viewer listens on port %d yet: the first that does is sent to.", self.live.port
+            )
 
     def publish(self, snapshot: Snapshot) -> None:
         """Hand *snapshot* to every worker; a file worker may hold it up within its bound."""

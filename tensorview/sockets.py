@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+HERE = ("localhost", "127.0.0.1", "::1")
+"""Names of this machine for itself."""
+
 # States by their number in include/net/tcp_states.h.
 ESTABLISHED = 1
 LISTEN = 10

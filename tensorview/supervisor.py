@@ -282,9 +282,9 @@ class WorkerHandle:
                 moved = time.monotonic()
             if not said_so and moved > started + SAY_SO_SECONDS:
                 said_so = True
-                log.warning(
-                    "Still writing the last %d captures; Ctrl-C gives up.", self._sender.in_flight
-                )
+                left = self._sender.in_flight
+                what = f"the last {left} captures" if left else "lists of files"
+                log.warning("Still writing %s; Ctrl-C gives up.", what)
         self.poll()
 
     def _progress(self) -> tuple[int, str]:
@@ -304,10 +304,12 @@ class WorkerHandle:
             self._process.wait(KILL_SECONDS)
 
     def abandon(self) -> None:
-        """In a forked child: drop our copies, so that the worker sees its parent's end."""
-        for fd in (*self._sender.all_fds, self._pulse.fd):
-            if fd >= 0:
-                os.close(fd)
+        """In a forked child: drop our copies, so that the worker sees its parent's end.
+
+        Mappings too: each holds a descriptor of its own, and memory for as long as the child is.
+        """
+        self._sender.close()
+        self._pulse.close()
 
 
 _open_handles: set[WorkerHandle] = set()

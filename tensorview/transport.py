@@ -79,12 +79,13 @@ class SlotFile:
             size = min(SLOT_STRIDE, -(-(nbytes * 5 // 4) // mmap.PAGESIZE) * mmap.PAGESIZE)
             try:
                 _allocate(self.fd, slot * SLOT_STRIDE, size)
+                # It takes a descriptor, of which there may be no more.
+                mapping = mmap.mmap(self.fd, size, offset=slot * SLOT_STRIDE)
             except OSError as error:
                 raise TransportError(
                     f"Cannot hand over a snapshot of {nbytes} bytes: {error.strerror}. "
                     f"Free shared memory, or watch fewer layers with layers=[...]."
                 ) from None
-            mapping = mmap.mmap(self.fd, size, offset=slot * SLOT_STRIDE)
             self._maps[slot] = mapping
         return memoryview(mapping)
 
@@ -153,11 +154,6 @@ class Sender:
     def worker_fds(self) -> tuple[int, int, int]:
         """What the worker inherits: token pipe, acknowledgement pipe, slot file."""
         return self._token_read, self._ack_write, self._file.fd
-
-    @property
-    def all_fds(self) -> tuple[int, ...]:
-        """Every descriptor of ours, for closing them in forked children."""
-        return (*self.worker_fds, self._token_write, self._ack_read)
 
     @property
     def in_flight(self) -> int:

@@ -1,8 +1,11 @@
-"""Stand-ins for what tensorview meets in the world: viewers of every temper."""
+"""Stand-ins for what tensorview meets in the world: viewers of every temper, disks that fail."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
+import itertools
 import os
 import random
 import signal
@@ -12,9 +15,10 @@ import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tensorview.client.recorder import Recorder
+from tensorview.launch import BOOTSTRAP
 from tensorview.outputs import Outputs, find_live
 from tensorview.settings import DEFAULT_PORT, LiveTarget
 
@@ -97,6 +101,58 @@ class Viewer(Recorder):
         if self.process.poll() is None:
             self.thaw()
         super().stop()
+
+
+class PausingViewer(Viewer):
+    """One whose user presses Pause and Continue in ParaView's menu Catalyst."""
+
+    _program = Path(__file__).with_name("live") / "pausing_in_paraview.py", BOOTSTRAP
+
+    def pause(self) -> None:
+        """Hold the training's worker, which then waits for us."""
+        self.process.send_signal(signal.SIGUSR1)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self.process.send_signal(signal.SIGUSR2)
+
+
+UNUSABLE_PARAVIEWS = {
+    "broken": ("echo no Python here >&2; exit 1", "does not run Python scripts"),
+    "too old": (
+        """echo 'tensorview-probe:{"paraview": [5, 6, 0]}'""",
+        "is ParaView 5.6.0: too old",
+    ),
+    "no Catalyst": (
+        """echo 'tensorview-probe:{"paraview": [5, 11, 0], "error": "ImportError: no Catalyst"}'""",
+        "cannot be used for Catalyst (ImportError: no Catalyst)",
+    ),
+}
+"""What its ``pvpython`` does when it is asked what it can do, and how that is said."""
+
+
+def unusable_pvpython(folder: Path, kind: str) -> tuple[str, str]:
+    """Return path of a ``pvpython`` of `UNUSABLE_PARAVIEWS`, and how it is said."""
+    script, words = UNUSABLE_PARAVIEWS[kind]
+    path = folder / "pvpython"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path), words
+
+
+def crashing_python(folder: Path, how: str) -> tuple[str, ...]:
+    """Return the command of an interpreter that says a few words and dies.
+
+    Args:
+        folder: where it is put.
+        how: it dies, as a line of the shell.
+    """
+    script = folder / "crashing-python"
+    script.write_text(
+        f"#!/bin/sh\necho at work\necho for a while\necho something is wrong >&2\n{how}\n"
+    )
+    script.chmod(0o755)
+    return (str(script),)
 
 
 TEMPERS = ("silent", "closes", "garbage", "drips", "announces 2 GiB", "never accepts")
@@ -225,3 +281,104 @@ class SlowWire:
             thread.join()
         for end in self._sockets:
             end.close()
+
+
+FILE_FAULTS = [
+    *itertools.product(
+        ("open", "write", "fsync", "replace", "mkdir"), (errno.EIO, errno.ENOSPC, errno.EINTR)
+    ),
+    ("write", 0),
+]
+"""Calls and numbers of errors; 0 for a write that writes half, and none too many."""
+
+
+class FailingFiles:
+    """A disk on which one call goes wrong. A context manager, on which `fail` arms it.
+
+    Attributes:
+        error: number of the error that comes.
+        failed: whether the call that was to fail has been made.
+    """
+
+    def __init__(self) -> None:
+        self._call, self._left, self.error = "", 0, 0
+        self.failed = False
+        self._stack = contextlib.ExitStack()
+
+    def fail(self, call: str, *, nth: int, error: int) -> None:
+        """Let the *nth* call from now on fail, counted from 0.
+
+        Args:
+            call: of `FILE_FAULTS`, as our code makes it, through `pathlib` or `os`. A write that
+                fails has written half before, unless it was interrupted.
+            nth: which one.
+            error: number of the error; 0 lets a write write half, and every one after it, too.
+        """
+        self._call, self._left, self.error, self.failed = call, nth, error, False
+
+    def heal(self) -> None:
+        """Let nothing fail any more."""
+        self._call = ""
+
+    def is_due(self, call: str) -> bool:
+        """Count a call; say whether it is to go wrong."""
+        if call != self._call:
+            return False
+        self._left -= 1
+        due = self._left == -1 or (self.error == 0 and self._left < 0)
+        self.failed = self.failed or due
+        return due
+
+    def stumble(self) -> None:
+        """Raise the error, if there is to be one."""
+        if self.error:
+            raise OSError(self.error, os.strerror(self.error))
+
+    def __enter__(self) -> FailingFiles:
+        for owner, call in ((Path, "replace"), (Path, "mkdir"), (os, "fsync")):
+            self._patch(owner, call, self._failing(call, getattr(owner, call)))
+        self._patch(Path, "open", self._failing("open", self._open(Path.open)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _patch(self, owner: Any, name: str, value: Any) -> None:
+        self._stack.callback(setattr, owner, name, getattr(owner, name))
+        setattr(owner, name, value)
+
+    def _failing(self, call: str, real: Callable[..., Any]) -> Callable[..., Any]:
+        def maybe(*arguments: Any, **keywords: Any) -> Any:
+            if self.is_due(call):
+                self.stumble()
+            return real(*arguments, **keywords)
+
+        return maybe
+
+    def _open(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def opened(path: Path, mode: str = "r", buffering: int = -1, **keywords: Any) -> Any:
+            if "b" not in mode or mode == "rb":
+                return real(path, mode, buffering, **keywords)
+            raw = _FailingFile(path, mode.replace("b", ""), disk=self)
+            if buffering == 0:
+                return raw
+            return io.BufferedRandom(raw) if "+" in mode else io.BufferedWriter(raw)
+
+        return opened
+
+
+class _FailingFile(io.FileIO):
+    """A file on a `FailingFiles`."""
+
+    def __init__(self, path: Path, mode: str, *, disk: FailingFiles) -> None:
+        super().__init__(path, mode)
+        self._disk = disk
+
+    def write(self, data: Any) -> int:
+        if self._disk.is_due("write"):
+            if self._disk.error == errno.EINTR:
+                self._disk.stumble()
+            written = super().write(memoryview(data)[: -(-len(data) // 2)])
+            self._disk.stumble()
+            return written
+        return super().write(data)

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from tensorview.capture.layers import why_no_numbers
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import TracebackType
@@ -123,10 +125,7 @@ class Following(TorchFunctionMode):
             if self._calls[index] > 1:
                 return
             if not isinstance(output, Tensor):
-                self.warnings[index] = (
-                    f"Cannot capture layer {self._layers[index].name!r}: its output is "
-                    f"{type(output).__name__}, not a tensor. Leave it out with layers=[...]."
-                )
+                self._refuse(index, f"is {type(output).__name__}, not a tensor")
                 return
             chain = _Chain(index, output)
             self._chains.append(chain)
@@ -142,8 +141,18 @@ class Following(TorchFunctionMode):
                 f"The output of layer {self._layers[chain.layer].name!r} is overwritten by an "
                 f"operation that cannot be seen: its activations are not shown."
             )
+        elif chain.tensor.ndim == 0:
+            self._refuse(chain.layer, "is a single number")
+        elif problem := why_no_numbers(chain.tensor):
+            self._refuse(chain.layer, problem)
         else:
             self.receive(chain.layer, chain.tensor.detach())
+
+    def _refuse(self, index: int, problem: str) -> None:
+        self.warnings[index] = (
+            f"Cannot capture layer {self._layers[index].name!r}: its output {problem}. Leave it "
+            f"out with layers=[...]."
+        )
 
     def __torch_function__(
         self,

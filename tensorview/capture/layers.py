@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import fnmatch
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
 
 import numpy as np
 import torch
@@ -17,12 +19,13 @@ from tensorview.bounds import fold
 from tensorview.errors import CaptureError, ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from numpy.typing import NDArray
     from torch import Tensor
 
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_NO_TEXT = re.compile(r"[\x00\ud800-\udfff]")
 WATCHABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED, nn.Linear)
 
 
@@ -135,6 +138,7 @@ def select_layers(model: nn.Module, layers: Any = None) -> list[WatchedLayer]:
     names = _chosen(model, candidates, layers)
     for name in names:
         _check_weight(name, candidates[name])
+    _check_names(name for name in candidates if name in names)
     return [
         WatchedLayer(
             name=name,
@@ -198,6 +202,15 @@ def read_weight(layer: WatchedLayer) -> Tensor:
     """Return a layer's weight as stored, detached; float16 and smaller widened to float32."""
     weight = _weight(layer.module).detach()
     return weight if weight.dtype in (torch.float32, torch.float64) else weight.float()
+
+
+def why_no_numbers(tensor: Tensor) -> str:
+    """Say what *tensor* is that it holds no plain real numbers; "" if it does."""
+    if tensor.is_quantized or tensor.is_complex():
+        return f"is {str(tensor.dtype).removeprefix('torch.')}"
+    if tensor.layout != torch.strided:
+        return f"is {str(tensor.layout).removeprefix('torch.')}"
+    return "is on the meta device and has no values" if tensor.is_meta else ""
 
 
 def in_original_shape(weight: Tensor, layer: WatchedLayer) -> Tensor:
@@ -281,6 +294,18 @@ def _unknown(pattern: str, candidates: dict[str, nn.Module], everything: dict[st
     return f"There is no layer {pattern!r} in the model. {hint or known}"
 
 
+def _check_names(names: Iterable[str]) -> None:
+    """Refuse two names that are one where VTK writes NUL and lone surrogates percent-encoded."""
+    written: dict[str, str] = {}
+    for name in names:
+        text = _NO_TEXT.sub(lambda found: quote(found[0], errors="surrogatepass"), name)
+        if written.setdefault(text, name) != name:
+            raise ConfigurationError(
+                f"Layers {written[text]!r} and {name!r} cannot be told apart in a file, where both "
+                f"are {text!r}. Leave one out with layers=[...]."
+            )
+
+
 def _check_weight(name: str, module: nn.Module) -> None:
     weight: Any = module.weight
     if is_lazy(weight):
@@ -290,12 +315,10 @@ def _check_weight(name: str, module: nn.Module) -> None:
     problem = ""
     if not isinstance(weight, torch.Tensor):
         problem = f"is a {type(weight).__name__}"
-    elif weight.is_quantized or weight.is_complex() or weight.dtype == torch.bool:
-        problem = f"is {str(weight.dtype).removeprefix('torch.')}"
-    elif weight.layout != torch.strided:
-        problem = f"is {str(weight.layout).removeprefix('torch.')}"
-    elif weight.is_meta:
-        problem = "is on the meta device and has no values"
+    elif weight.dtype == torch.bool:
+        problem = "is bool"
+    elif no_numbers := why_no_numbers(weight):
+        problem = no_numbers
     elif hasattr(weight, "__tensor_flatten__"):
         problem = f"is a {type(weight).__name__}"
     if problem:

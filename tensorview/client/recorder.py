@@ -32,6 +32,8 @@ class Recorder:
         ParaViewError: no usable ParaView, or it cannot listen.
     """
 
+    _program: tuple[str | Path, ...] = BOOTSTRAP, "client.headless"
+
     def __init__(self, run_dir: Path, *, port: int, idle_seconds: float = 120.0) -> None:
         self.run_dir = run_dir
         self.port = port
@@ -39,13 +41,7 @@ class Recorder:
         options = {"port": port, "run_dir": str(run_dir), "idle_seconds": idle_seconds}
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [
-                    find_paraview().pvpython,
-                    NO_MPI,
-                    BOOTSTRAP,
-                    "client.headless",
-                    json.dumps(options),
-                ],
+                [find_paraview().pvpython, NO_MPI, *self._program, json.dumps(options)],
                 env=worker_environment(os.environ, foreign_python=True),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -439,6 +439,11 @@ def test_n1_non_finite_values_are_counted_stored_and_kept_apart():
         (nn.Linear(5, 3), (4, 7, 5), (1, 7)),
         (nn.Linear(5, 3), (4, 2, 7, 5), (1, 14)),
         (nn.Linear(5, 3), (4, 5), (1, 1)),
+        (nn.Conv2d(2, 3, 2), (4, 2, 5, 6), (4, 5)),
+        (nn.Conv2d(4, 4, 3, groups=4), (4, 4, 5, 6), (3, 4)),
+        (nn.Conv2d(4, 4, 3, groups=2).to(memory_format=torch.channels_last), (4, 4, 5, 6), (3, 4)),
+        (nn.ConvTranspose1d(2, 3, 2), (4, 2, 7), (1, 8)),
+        (nn.ConvTranspose3d(2, 3, 2), (4, 2, 3, 5, 6), (4 * 6, 7)),
         (nn.Conv2d(2, 2, 1, groups=2), (1, 2, 1, 1), (1, 1)),
         (nn.Linear(1, 1), (1, 1), (1, 1)),
         (without_values(0, 3), (4, 0), (1, 1)),
@@ -453,6 +458,30 @@ def test_n3_maps_of_every_rank_are_folded_to_two_dimensions(layer, shape, folded
     assert found.activations.maps.shape == (2, found.activations.out, *folded)
     assert found.activations.pcc.shape == (found.activations.out,) * 2
     assert found.weights.values.shape[0] == found.activations.out == len(found.weights.filters)
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [
+        lambda x: x.to(memory_format=torch.channels_last),
+        lambda x: x[:, :, ::2, 1:],
+        lambda x: x[:1].expand(4, -1, -1, -1),
+        lambda x: x.transpose(2, 3),
+    ],
+    ids=["channels last", "strided", "expanded", "transposed"],
+)
+def test_n3_memory_layout_changes_no_number(layout):
+    """Maps, distributions and correlations are those of a contiguous probe."""
+    model = nn.Sequential(nn.Conv2d(2, 3, 2), nn.ReLU())
+    probe = layout(torch.randn(4, 2, 8, 9))
+    odd, plain = (
+        capture_once(model, probe=each).layers[0].activations
+        for each in (probe, probe.contiguous().clone())
+    )
+
+    assert not probe.is_contiguous()
+    for name in ("maps", "histogram", "zero_mass", "pcc"):
+        assert getattr(odd, name) == pytest.approx(getattr(plain, name), abs=1e-6, nan_ok=True)
 
 
 def test_a_model_that_is_a_layer_goes_by_its_class():

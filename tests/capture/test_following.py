@@ -1,5 +1,7 @@
 """A layer's activation is what the next layer reads."""
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -241,23 +243,76 @@ def test_n8_ambiguous_layers_are_named_once_and_never_mislabelled():
     ]
 
 
+class Odd(nn.Linear):
+    """A layer that returns something of its own."""
+
+    def __init__(self, returned):
+        super().__init__(6, 6)
+        self.returned = returned
+
+    def forward(self, x):
+        return self.returned(super().forward(x))
+
+
+def refused(returned):
+    """What is said of a layer that returns this; the others' activations are there."""
+    model = nn.Sequential(nn.Linear(6, 6), Odd(returned))
+    inputs = torch.randn(2, 6)
+    found, said = follow(model, inputs)
+
+    assert torch.equal(found.pop("0"), model[0](inputs).detach())
+    assert found == {}
+    return said
+
+
 @pytest.mark.parametrize("output", [None, {"x": 1}, [torch.ones(2)]])
 def test_n8_outputs_that_are_no_tensors_are_named(output):
     """The type is said."""
-
-    class Odd(nn.Linear):
-        def forward(self, x):
-            super().forward(x)
-            return output
-
-    warnings = follow(Then(lambda x: x, Odd(6, 6)), torch.randn(2, 6))[1]
-
-    assert warnings == [
+    assert refused(lambda _: output) == [
         (
-            f"Cannot capture layer 'layer': its output is {type(output).__name__}, not a tensor. "
-            f"Leave it out with layers=[...]."
+            f"Cannot capture layer '1': its output is {type(output).__name__}, not a tensor. Leave "
+            f"it out with layers=[...]."
         )
     ]
+
+
+def quantised(x):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # quantised tensors are on their way out
+        return torch.quantize_per_tensor(x, 0.1, 0, torch.qint8)
+
+
+@pytest.mark.parametrize(
+    ("returned", "problem"),
+    [
+        (torch.Tensor.cfloat, "is complex64"),
+        (torch.Tensor.to_sparse, "is sparse_coo"),
+        (quantised, "is qint8"),
+        (lambda x: x.to("meta"), "is on the meta device and has no values"),
+        (torch.Tensor.sum, "is a single number"),
+    ],
+    ids=["complex", "sparse", "quantised", "meta", "()"],
+)
+def test_n2_outputs_that_hold_no_plain_numbers_are_named(returned, problem):
+    """That layer alone has no activation, and one sentence says why."""
+    assert refused(returned) == [
+        f"Cannot capture layer '1': its output {problem}. Leave it out with layers=[...]."
+    ]
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [
+        *(torch.float16, torch.bfloat16, torch.float64, torch.float8_e4m3fn, torch.float8_e5m2),
+        *(torch.int8, torch.uint8, torch.int64, torch.bool),
+    ],
+)
+def test_n2_outputs_of_every_real_dtype_are_followed(dtype):
+    """They are handed over as they are."""
+    model = nn.Sequential(Odd(lambda x: x.to(dtype)))
+    inputs = torch.randn(2, 6)
+
+    assert torch.equal(follow(model, inputs)[0]["0"].double(), model(inputs).double())
 
 
 def test_a_write_that_nobody_sees_is_noticed():

@@ -191,7 +191,9 @@ def test_n2_what_cannot_be_watched_is_refused_by_name(model, layers, message):
         (torch.float16, torch.float32),
         (torch.bfloat16, torch.float32),
         (torch.float8_e4m3fn, torch.float32),
+        (torch.float8_e5m2, torch.float32),
         (torch.int8, torch.float32),
+        (torch.uint8, torch.float32),
     ],
 )
 def test_n2_narrow_weights_are_widened_exactly(dtype, read):
@@ -264,11 +266,17 @@ def test_n3_a_filter_s_row_holds_the_weights_that_it_applies(
 
 def test_n3_linear_and_odd_memory_layouts():
     """Linear is 1 x 1; strides do not matter."""
-    model = nn.Sequential(nn.Linear(3, 2), nn.Conv2d(4, 4, 3).to(memory_format=torch.channels_last))
-    linear, conv = select_layers(model)
+    model = nn.Sequential(
+        nn.Linear(3, 2),
+        nn.Conv2d(4, 4, 3).to(memory_format=torch.channels_last),
+        nn.Conv2d(4, 4, 3),
+    )
+    model[2].weight = nn.Parameter(torch.randn(1, 4, 3, 3).expand(4, -1, -1, -1))
+    linear, conv, expanded = select_layers(model)
 
     assert torch.equal(filters_first(read_weight(linear), linear)[:, :, 0, 0], model[0].weight)
     assert torch.equal(filters_first(read_weight(conv), conv), model[1].weight)
+    assert torch.equal(filters_first(read_weight(expanded), expanded), model[2].weight)
 
 
 def test_gradients_of_parametrised_weights_are_those_of_their_parts():

@@ -83,7 +83,7 @@ def comparable(value):
     return value.tolist() if isinstance(value, torch.Tensor) else value
 
 
-def test_training_is_bit_identical_whatever_state_the_model_keeps():
+def test_o1_training_is_bit_identical_whatever_state_the_model_keeps():
     """Attributes, what they hold, generators and modules out of sight are as without us."""
     assert comparable(train(capture=False)) == comparable(train(capture=True))
 

@@ -10,7 +10,7 @@ from tensorview.client import paraview
 from tensorview.client.doctor import examine, report
 from tensorview.errors import ParaViewError
 from tensorview.sockets import viewer_listens
-from tests.doubles import free_port
+from tests.doubles import UNUSABLE_PARAVIEWS, free_port, unusable_pvpython
 
 
 @pytest.fixture(autouse=True)
@@ -53,36 +53,25 @@ def test_l8_no_paraview_is_said_with_what_to_do(tmp_path):
     assert "apt install paraview python3-paraview" in result.stdout
 
 
-@pytest.mark.parametrize(
-    ("script", "words"),
-    [
-        ("#!/bin/sh\necho no Python here >&2; exit 1\n", "does not run Python scripts"),
-        (
-            '#!/bin/sh\necho \'tensorview-probe:{"python": "3.8.2", "paraview": [5, 6, 0]}\'\n',
-            "is ParaView 5.6.0: too old",
-        ),
-        (
-            (
-                '#!/bin/sh\necho \'tensorview-probe:{"python": "3.11.2", "paraview": [5, 11, 0], '
-                '"error": "ImportError: no Catalyst"}\'\n'
-            ),
-            "cannot be used for Catalyst (ImportError: no Catalyst)",
-        ),
-    ],
-    ids=["broken", "too old", "no Catalyst"],
-)
-def test_l8_a_paraview_that_cannot_be_used_is_named(tmp_path, monkeypatch, script, words):
-    """What was found stands in the sentence, and what to install."""
-    pvpython = tmp_path / "pvpython"
-    pvpython.write_text(script)
-    pvpython.chmod(0o755)
-    monkeypatch.setenv(paraview.PVPYTHON_VARIABLE, str(pvpython))
+def is_printed(sentences):
+    """Whether the report has both what was found and what to do."""
+    found, _, advice = sentences.partition(". ")
+    text = report(examine(port=free_port()))
+    return found in text and advice in text
+
+
+@pytest.mark.parametrize("kind", UNUSABLE_PARAVIEWS)
+def test_l8_a_paraview_that_cannot_be_used_is_named(tmp_path, monkeypatch, kind):
+    """What was found stands in the sentence, and what to install; `doctor` prints the same."""
+    pvpython, words = unusable_pvpython(tmp_path, kind)
+    monkeypatch.setenv(paraview.PVPYTHON_VARIABLE, pvpython)
 
     with pytest.raises(ParaViewError) as caught:
         paraview.find_paraview()
-    assert str(pvpython) in str(caught.value)
+    assert pvpython in str(caught.value)
     assert words in str(caught.value)
     assert "Install ParaView 5.9 or newer" in str(caught.value)
+    assert is_printed(str(caught.value))
 
 
 def test_a_pvpython_that_is_not_there_is_named(monkeypatch):

@@ -35,6 +35,8 @@ SETTLING_SHARE = 0.2
 """Of the time, until memory is to be flat."""
 MAX_SLOPE = 1.0
 """MiB a minute."""
+FIRST_FRAME_SECONDS = 3.0
+"""From a viewer that listens to its first frame."""
 
 
 def train(run: str, port: str, seconds: str) -> None:
@@ -101,6 +103,7 @@ class Harm:
         done: how often each fault was done.
         frames: that came to viewers.
         silent: viewers to which none came.
+        slowest: seconds that the first frame of a viewer took at most.
     """
 
     def __init__(self, training: int, folder: Path, *, port: int, seconds: float) -> None:
@@ -108,6 +111,8 @@ class Harm:
         self.done["disk full"] = 0
         self.frames = 0
         self.silent = 0
+        self.slowest = 0.0
+        self._waiting_since: float | None = None
         self._training = training
         self._folder = folder
         self._port = port
@@ -125,6 +130,11 @@ class Harm:
             self.end_viewer()
             self._viewer = Viewer(self._folder, port=self._port)
             self._viewer.__enter__()
+            if self.done["viewer killed"]:  # else the worker itself is just starting
+                self._waiting_since = time.monotonic()
+        if self._viewer is not None and self._waiting_since is not None and self._viewer.steps():
+            self.slowest = max(self.slowest, time.monotonic() - self._waiting_since)
+            self._waiting_since = None
         if now >= self._worker_at:
             self._worker_at = now + WORKER_SECONDS
             files = self.done["file worker killed"] <= self.done["live worker killed"]
@@ -133,6 +143,7 @@ class Harm:
             if pid is not None and self._free_at is None:
                 os.kill(pid, signal.SIGKILL)
                 self.done["file worker killed" if files else "live worker killed"] += 1
+                self._waiting_since = self._waiting_since if files else None
         if self._full_at and now >= self._full_at[0] and self._fill(full=True):
             self._full_at.pop(0)
             self._free_at = now + FULL_SECONDS
@@ -196,6 +207,10 @@ def soak(minutes: float, folder: Path) -> bool:
         ),
         "frames at viewers": (harm.frames, harm.frames > 0),
         "viewers without a frame": (harm.silent, harm.silent <= 1),  # the last may just have begun
+        "slowest first frame at a viewer, s": (
+            round(harm.slowest, 1),
+            harm.slowest <= FIRST_FRAME_SECONDS or minutes < 2,
+        ),
         "faults in the training": (found["faults"], found["faults"] == 0),
         "memory, MiB a minute": (round(float(slope), 3), slope <= MAX_SLOPE or minutes < 2),
         "descriptors, last less first": (

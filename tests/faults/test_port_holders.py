@@ -87,35 +87,6 @@ def test_l5_a_viewer_in_the_place_of_a_silent_holder_is_served(tmp_path, monkeyp
         outputs.close()
 
 
-def test_l2_a_frozen_viewer_is_said_to_stall_and_left_alone(tmp_path):
-    """`stalled` while it takes nothing, for however long; `connected` once it goes on."""
-    port = free_port()
-    outputs = open_live(tmp_path, port=port)
-    try:
-        worker = outputs.workers["live"]
-        with Viewer(tmp_path, port=port) as viewer:
-            index = iter(range(1, 10**6))
-
-            def state_is(wanted):
-                outputs.publish(snapshot(next(index)))
-                time.sleep(0.05)
-                return worker.state == wanted
-
-            wait_until(lambda: state_is("connected"), seconds=30, what="a connection")
-            pid = worker.pid
-            viewer.freeze()
-            wait_until(lambda: state_is("stalled"), seconds=15, what="the state")
-            until = time.monotonic() + supervisor.HANDSHAKE_SECONDS + 1.0
-            while time.monotonic() < until:
-                assert state_is("stalled")
-            viewer.thaw()
-            wait_until(lambda: state_is("connected"), seconds=15, what="it to go on")
-
-            assert worker.pid == pid
-    finally:
-        outputs.close()
-
-
 def test_a_stopped_file_worker_is_said_to_stall(tmp_path, monkeypatch):
     """Its sign of life comes from a thread of its own, and is missed."""
     monkeypatch.setitem(supervisor.STALLED_SECONDS, "files", 1.5)

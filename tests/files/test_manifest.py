@@ -37,7 +37,7 @@ def read(data):
 @given(names)
 @example("x" * 300)
 @example("é" * 300)
-def test_layer_part_is_one_safe_path_part(layer):
+def test_f5_layer_part_is_one_safe_path_part(layer):
     """Whatever a layer is called, its directory stays inside the run and fits a file system."""
     part = layer_part(layer)
 
@@ -46,7 +46,7 @@ def test_layer_part_is_one_safe_path_part(layer):
 
 
 @given(names)
-def test_layer_part_is_reversible(layer):
+def test_f5_layer_part_is_reversible(layer):
     """The standard percent-decoding gives the layer's name back, if it was not too long."""
     part = layer_part(layer)
     is_shortened = len(part) == MAX_PART_CHARACTERS and "~" in part
@@ -60,12 +60,12 @@ def test_layer_part_is_reversible(layer):
 @example("x" * 300 + "a", "x" * 300 + "b")
 @example(".a", "%2Ea")
 @example("", "%")
-def test_different_layers_get_different_parts(one, other):
+def test_f5_different_layers_get_different_parts(one, other):
     """No two layers of a model share a directory."""
     assert (one == other) == (layer_part(one) == layer_part(other))
 
 
-def test_long_names_of_the_same_beginning_and_hash_form_stay_apart():
+def test_f5_long_names_of_the_same_beginning_and_hash_form_stay_apart():
     """A layer that is literally called like another's shortened name gets a name of its own."""
     shortened = layer_part("x" * 300)
 
@@ -131,6 +131,24 @@ def test_a_manifest_cut_anywhere_gives_its_intact_prefix(cut):
     assert entries[:whole] == found
     assert len(b"".join(lines[:whole])) == intact
     assert (intact != len(data)) == damaged
+
+
+def test_f8_a_line_that_is_being_written_is_left_for_later():
+    """The rest of it, which comes while others are read, is no line; no capture lacks a file."""
+    lines = [to_line(entry(step=step)) for step in (1, 2)]
+
+    class Growing(io.BytesIO):
+        def readline(self, size=-1):
+            line = super().readline(size)
+            if not line.endswith(b"\n"):  # then the writer goes on
+                self.write(lines[1][10:])
+                self.seek(-len(lines[1][10:]), io.SEEK_CUR)
+            return line
+
+    stream = Growing(lines[0] + lines[1][:10])
+    entries, intact, damaged = read_entries(stream)
+
+    assert ([entry.step for entry in entries], intact, damaged) == ([1], len(lines[0]), 1)
 
 
 def test_damaged_lines_are_left_out_and_counted():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import multiprocessing
 import os
@@ -21,6 +22,7 @@ from tensorview.errors import RunError, UnwritableRunError
 from tensorview.manifest import MANIFEST
 from tensorview.run import RUN_FILE, SCHEMA_VERSION, Run
 from tensorview.run_writer import NewFile, RunWriter
+from tests.doubles import FILE_FAULTS, FailingFiles
 
 DATA = bytes(range(256)) * 4
 NOW = datetime(2031, 7, 9, 23, 59, tzinfo=timezone.utc)
@@ -169,19 +171,24 @@ def test_f5_an_unwritable_place_is_said(path, monkeypatch, call):
     )
 
 
-def test_a_run_that_could_not_be_begun_leaves_its_place_free(path, monkeypatch):
-    """After a full disk the same path can be used."""
+@pytest.mark.parametrize(
+    ("call", "error"), [fault for fault in FILE_FAULTS if fault[0] in ("open", "write", "replace")]
+)
+def test_f3_whichever_call_fails_a_run_is_begun_or_its_place_is_free(path, call, error):
+    """Then the same path can be used once the disk takes it."""
+    for nth in itertools.count():
+        with FailingFiles() as disk:
+            disk.fail(call, nth=nth, error=error)
+            try:
+                run = Run.create(path, settings={"name": "x"})
+            except UnwritableRunError:
+                assert list(path.iterdir()) == []
+                continue
+            assert run.settings == Run.open(path).settings == {"name": "x"}
+            assert [file.name for file in path.iterdir()] == [RUN_FILE]
+            break
 
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    with monkeypatch.context() as patched:
-        patched.setattr("pathlib.Path.replace", full)
-        with pytest.raises(UnwritableRunError):
-            Run.create(path, settings={})
-
-    assert list(path.iterdir()) == []
-    assert Run.create(path, settings={"name": "x"}).settings == {"name": "x"}
+    assert nth > 0 or (call, error) in (("write", 0), ("write", errno.EINTR))
 
 
 def test_default_directories_do_not_collide(tmp_path, monkeypatch):

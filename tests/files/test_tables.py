@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import io
+import itertools
+import os
 
 import numpy as np
 import pandas as pd
@@ -21,6 +24,7 @@ from tensorview.worker.sinks.files import FileSink
 from tensorview.worker.sinks.scalars_csv import ScalarsCsv
 from tensorview.worker.tables import tables
 from tensorview.worker.views import make_frame
+from tests.doubles import FILE_FAULTS, FailingFiles
 from tests.snapshots import make_layer, make_snapshot
 
 KEYS = {
@@ -312,23 +316,42 @@ def test_scalars_go_on_after_a_cut_row(path):
     assert (path / "scalars.csv").read_text() == "step,loss\n50,0.3\n150,0.1\n"
 
 
-def test_f3_scalars_that_could_not_be_written_are_made_up_for(path, monkeypatch):
-    """A full disk delays rows; they come with the next one, and close() says if they never do."""
-    sink = ScalarsCsv(path, last_step=100)
-    sink.add(1, {"loss": 0.1})
+@pytest.mark.parametrize(
+    ("call", "error"), [fault for fault in FILE_FAULTS if fault[0] in ("open", "write", "replace")]
+)
+def test_f3_scalars_that_could_not_be_written_are_made_up_for(tmp_path, call, error):
+    """Whichever call fails, each line is whole; the row comes with the next one.
 
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
+    `close` says if it never does. A new column (step 3) has the file written anew.
+    """
+    lines = ["step,loss", "1,0.1", "2,0.2"], ["step,loss,lr", "1,0.1,", "2,0.2,", "3,0.3,1.0"]
+    for nth in itertools.count():
+        path = Run.create(tmp_path / f"run-{nth}", settings={}).path
+        with FailingFiles() as disk:
+            sink = ScalarsCsv(path, last_step=100)
+            sink.add(1, {"loss": 0.1})
+            disk.fail(call, nth=nth, error=error)
+            sink.add(2, {"loss": 0.2})
+            sink.add(3, {"loss": 0.3, "lr": 1.0})
+            failed = disk.failed
+            disk.heal()
+            text, line_break, _ = (path / "scalars.csv").read_text().rpartition("\n")
 
-    with monkeypatch.context() as patched:
-        patched.setattr("pathlib.Path.open", full)
-        sink.add(2, {"loss": 0.2})
-        with pytest.raises(OSError, match="No space left on device"):
+            assert line_break
+            assert text.split("\n") in (lines[0][:2], lines[0], lines[1])
+
+            if failed and error != errno.EINTR and text.split("\n") != lines[1]:
+                disk.fail(call, nth=0, error=error)
+                with pytest.raises(OSError, match=os.strerror(error)):
+                    sink.close()
+                disk.heal()
             sink.close()
-    sink.add(3, {"loss": 0.3})
-    sink.close()
 
-    assert (path / "scalars.csv").read_text() == "step,loss\n1,0.1\n2,0.2\n3,0.3\n"
+        assert (path / "scalars.csv").read_text().splitlines() == lines[1]
+        if not failed:
+            break
+
+    assert nth > 0
 
 
 def test_a_foreign_scalars_file_is_left_alone(path):

@@ -1,8 +1,12 @@
-"""Commit captures of self-proving files. Usage: python -m tests.files.writing RUN COUNT FILES."""
+"""Commit captures of self-proving files, with lists at each capture.
+
+Usage: python -m tests.files.writing RUN COUNT FILES
+"""
 
 import hashlib
 import sys
 
+from tensorview import run_writer
 from tensorview.run import Run
 from tensorview.run_writer import NewFile, RunWriter
 
@@ -28,6 +32,7 @@ def files(step):
 
 
 def main(path, count, files_per_capture):
+    run_writer.SETTLE_SECONDS = 0.0
     writer = RunWriter(path)
     first = max(Run.open(path).steps(), default=-1) + 1
     sys.stdout.write("ready\n")

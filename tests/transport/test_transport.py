@@ -120,7 +120,7 @@ def test_a_read_snapshot_cannot_be_taken_back(snapshot, pair):
     assert sender.send(EncodedSnapshot(snapshot))
 
 
-def test_the_queue_is_bounded_in_bytes(snapshot, pair):
+def test_p5_the_queue_is_bounded_in_bytes(snapshot, pair):
     """However many slots there are, their memory together stays within the bound."""
     encoded = EncodedSnapshot(snapshot)
     slot = -(-encoded.nbytes * 5 // 4 // mmap.PAGESIZE) * mmap.PAGESIZE
@@ -166,6 +166,32 @@ def test_f10_no_memory_is_a_sentence(snapshot, pair, monkeypatch):
 
     with pytest.raises(TransportError, match=r"No space left on device\. Free shared memory, or"):
         sender.send(EncodedSnapshot(snapshot))
+
+
+def test_f10_too_many_open_files_is_a_sentence(snapshot, pair, monkeypatch):
+    """A mapping takes a descriptor: where there is none left, that snapshot alone is lost."""
+
+    def refuse(*_, **__):
+        raise OSError(24, "Too many open files")
+
+    sender, _ = pair(slots=2, max_bytes=2**30)
+    with monkeypatch.context() as patched:
+        patched.setattr(transport.mmap, "mmap", refuse)
+        with pytest.raises(TransportError, match=r"^Cannot hand over .*: Too many open files\."):
+            sender.send(EncodedSnapshot(snapshot))
+
+    assert sender.in_flight == 0
+    assert sender.send(EncodedSnapshot(snapshot))
+
+
+def test_f10_memory_is_there_before_it_is_written(snapshot, pair):
+    """A slot is allocated and not only measured off: writing to what is not there is a SIGBUS."""
+    encoded = EncodedSnapshot(snapshot)
+    sender, _ = pair(slots=1, max_bytes=2**30)
+    before = os.fstat(sender.worker_fds[2]).st_blocks
+    sender._file.reserve(0, encoded.nbytes * 100)
+
+    assert (os.fstat(sender.worker_fds[2]).st_blocks - before) * 512 >= encoded.nbytes * 100 - 2**20
 
 
 def test_f10_shared_memory_falls_back_to_the_temporary_directory(monkeypatch, tmp_path, snapshot):

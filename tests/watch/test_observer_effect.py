@@ -58,7 +58,7 @@ def training(*, steps, watching=None, each=lambda _: None):
     model, optimizer = make_training()
     torch.manual_seed(5)
     if watching is None:
-        return everything(model, optimizer, train_steps(model, optimizer, steps))
+        return everything(model, optimizer, train_steps(model, optimizer, steps, each=each))
     with tensorview.watch(model, optimizer, strict=True, **watching) as watcher:
 
         def log_and_each(loss):
@@ -77,26 +77,75 @@ def test_o1_training_is_bit_identical_with_files(tmp_path):
     assert same(unwatched, watched)
 
 
-@pytest.mark.paraview
-def test_o1_training_is_bit_identical_with_a_live_viewer(tmp_path):
-    """The same with a ParaView client that is served all the while."""
-    port = free_port()
-    unwatched = training(steps=200)
-    step = iter(range(200))
-    with Viewer(tmp_path, port=port) as viewer:
+class Descriptors(torch.utils.data.Dataset):
+    """Each sample is how many locks and how much shared memory the process that loads it holds."""
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, _index):
+        found = links(Path("/proc/self/fd"))
+        return sum("tensorview-" in link or link.endswith("/lock") for link in found)
+
+
+@pytest.fixture(scope="module")
+def live_training(tmp_path_factory):
+    """Train unwatched, and watched by a ParaView client that is served all the while.
+
+    Half-way a DataLoader with two processes is started. Returns all that both trainings leave, what
+    was loaded, how many frames the viewer got, and what this process held before and after.
+    """
+    folder, port = tmp_path_factory.mktemp("live"), free_port()
+    loaded = []
+
+    def training_with_loader(watching, before_loading):
+        step = iter(range(200))
 
         def each(_loss):
-            if next(step) == 100:  # by now its worker may just have started
-                wait_until(viewer.steps, seconds=60, what="a frame at the viewer")
+            if next(step) == 100:
+                before_loading()
+                loader = torch.utils.data.DataLoader(Descriptors(), num_workers=2, batch_size=1)
+                loaded.append([int(batch) for batch in loader])
 
-        watched = training(
-            steps=200,
-            watching={"every": 1, "run_dir": tmp_path / "run", "live": f"localhost:{port}"},
-            each=each,
+        return training(steps=200, watching=watching, each=each)
+
+    unwatched = training_with_loader(None, lambda: None)
+    before = descriptors(), children()
+    with Viewer(folder, port=port) as viewer:
+        viewer_pid = {str(viewer.process.pid)}
+        watched = training_with_loader(
+            {"every": 1, "run_dir": folder / "run", "live": f"localhost:{port}"},
+            # By now its worker may just have started.
+            lambda: wait_until(viewer.steps, seconds=60, what="a frame at the viewer"),
         )
+        after = descriptors(), children() - viewer_pid
+    return unwatched, watched, loaded, len(viewer.steps()), before, after
+
+
+@pytest.mark.paraview
+def test_o1_training_is_bit_identical_with_a_live_viewer(live_training):
+    """The same with a ParaView client that is served all the while."""
+    unwatched, watched, _, frames, _, _ = live_training
 
     assert same(unwatched, watched)
-    assert len(viewer.steps()) >= 2
+    assert frames >= 2
+
+
+@pytest.mark.paraview
+def test_o2_a_live_viewer_leaves_nothing_behind(live_training):
+    """After close() no process and no descriptor is there that was not there before."""
+    before, after = live_training[-2:]
+
+    assert before == after
+
+
+@pytest.mark.paraview
+def test_o5_a_data_loader_that_is_started_while_live_works(live_training):
+    """Two processes load; as without us, they hold no shared memory of ours, and no run's lock."""
+    unwatched, watched = live_training[2]
+
+    assert len(unwatched) == 4
+    assert watched == unwatched
 
 
 @pytest.mark.parametrize("activations", ["probe", "batch"])
@@ -170,17 +219,17 @@ def children():
 
 @pytest.mark.parametrize("end", ["close", "exception", "collection"])
 def test_o2_nothing_is_left_behind(tmp_path, end):
-    """After close(), an exception in the loop, or the model's end: no hook, process, descriptor."""
+    """After close(), an exception in step 37, or the model's end: no hook, process, descriptor."""
     before = descriptors(), threading.active_count(), children()
     model, optimizer = make_training()
     watcher = tensorview.watch(model, optimizer, every=5, run_dir=tmp_path / "run", live=False)
-    train_steps(model, optimizer, 12)
+    train_steps(model, optimizer, 36)
     modules = list(model.modules())
     if end == "close":
         watcher.close()
     elif end == "exception":
         with pytest.raises(ZeroDivisionError), watcher:
-            raise ZeroDivisionError
+            train_steps(model, optimizer, 1, each=lambda _: 1 / 0)
     else:
         gone = weakref.ref(model)
         del model, watcher, modules
@@ -196,7 +245,7 @@ def test_o2_nothing_is_left_behind(tmp_path, end):
     assert before == (descriptors(), threading.active_count(), children())
     assert "tensorview-" not in Path("/proc/self/maps").read_text()
     run = Run.open(tmp_path / "run")
-    assert run.steps()[-1] == 12
+    assert run.steps() == (1, 5, 10, 15, 20, 25, 30, 35, 36)
 
 
 def test_o2_watching_keeps_neither_model_nor_optimizer_alive(tmp_path):

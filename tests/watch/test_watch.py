@@ -297,6 +297,39 @@ def test_f5_an_unwritable_run_dir_is_one_warning(tmp_path, caplog, monkeypatch):
     assert len([r for r in warnings if "Permission denied" in r.getMessage()]) == 1
 
 
+def test_f5_layers_of_any_name_stay_inside_the_run(tmp_path, quiet):
+    """Slashes, NUL, control characters, markup, 300 characters, two alike: each reads back."""
+    names = ["/up", "~", "nul\0", "a\x1b[2J\n", '<&"', "x" * 300, "x" * 299 + "y", "a b", "a%20b"]
+    model = nn.Sequential()
+    for name in names:
+        model.add_module(name, nn.Linear(4, 4))
+    before = {path for path in tmp_path.parent.rglob("*") if "run" not in path.parts}
+    with tensorview.watch(
+        model, every=1, probe=torch.randn(3, 4), form="atlas", strict=True, **quiet
+    ) as watcher:
+        watcher.step()
+    run = Run.open(tmp_path / "run")
+    atlas = run.entries(1, view="weights_atlas", suffix=".vti")
+
+    assert [entry.layer for entry in atlas] == [name.replace("\0", "%00") for name in names]
+    assert all(run.read(entry) for entry in atlas)
+    assert len({entry.file for entry in atlas}) == len(names)
+    assert {path for path in tmp_path.parent.rglob("*") if "run" not in path.parts} == before
+
+
+def test_f5_layers_that_no_file_could_tell_apart_are_refused(quiet):
+    """VTK's texts hold no NUL, which is written as %00; so is a name that has just that."""
+    model = nn.Sequential()
+    model.add_module("nul\0", nn.Linear(4, 4))
+    model.add_module("nul%00", nn.Linear(4, 4))
+    expected = (
+        r"Layers 'nul\x00' and 'nul%00' cannot be told apart in a file, where both are 'nul%00'. "
+        r"Leave one out with layers=[...]."
+    )
+    with pytest.raises(ConfigurationError, match=re.escape(expected)):
+        tensorview.watch(model, **quiet)
+
+
 def test_p2_a_fault_of_ours_is_counted_and_logged_once(quiet, caplog, monkeypatch):
     """The loop never sees it; `status` does; with strict it raises."""
 
@@ -311,6 +344,59 @@ def test_p2_a_fault_of_ours_is_counted_and_logged_once(quiet, caplog, monkeypatc
         assert watcher.status().faults == 4
         assert "something of ours" in watcher.status().last_fault
         assert len([r for r in caplog.records if "something of ours" in r.getMessage()]) == 1
+
+
+def test_n8_a_layer_that_cannot_be_shown_is_named_once(tmp_path, caplog, quiet):
+    """One WARNING a layer however many captures there are; weights and other layers are there."""
+
+    class Pair(nn.Linear):
+        def forward(self, x):
+            return super().forward(x), None
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.pair, self.twice, self.never = Pair(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+            self.shared = self.again = nn.Linear(4, 4)
+
+        def forward(self, x):
+            return self.again(self.shared(self.twice(self.twice(self.pair(x)[0]))))
+
+    model = Net()
+    with tensorview.watch(model, every=1, strict=True, **quiet) as watcher:
+        for _ in range(4):
+            model(torch.randn(3, 4))
+            watcher.step()
+    warnings = [r.getMessage() for r in caplog.records if r.levelno == logging.WARNING]
+    layers = {layer.name: layer.activations is not None for layer in watcher.snapshot().layers}
+
+    assert layers == {"pair": False, "twice": True, "never": False, "shared": True}
+    assert sorted(text.split(":")[0] for text in warnings) == [
+        "Cannot capture layer 'pair'",
+        "Layer 'never' was not called",
+        "Layer 'shared' was called 2 times in one pass",
+        "Layer 'twice' was called 2 times in one pass",
+    ]
+    assert captured(tmp_path) == [1, 2, 3, 4]
+
+
+def test_n2_a_layer_without_plain_numbers_costs_no_other_layer(caplog, quiet):
+    """A sparse activation is named once; the capture and all else in it are there."""
+
+    class Sparse(nn.Linear):
+        def forward(self, x):
+            return super().forward(x).to_sparse()
+
+    model = nn.Sequential(nn.Linear(4, 4), Sparse(4, 4))
+    with tensorview.watch(model, every=1, strict=True, **quiet) as watcher:
+        for _ in range(2):
+            model(torch.randn(3, 4))
+            watcher.step()
+
+    assert [layer.activations is None for layer in watcher.snapshot().layers] == [False, True]
+    assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == [
+        "Cannot capture layer '1': its output is sparse_coo. Leave it out with layers=[...]."
+    ]
 
 
 def test_the_hook_between_captures_is_cheap(quiet):

@@ -16,7 +16,7 @@ from paraview.modules.vtkPVCatalyst import vtkCPDataDescription
 from tensorview.errors import ParaViewError
 from tensorview.pulse import DIALLING
 from tensorview.restarts import next_call_seconds
-from tensorview.sockets import connected_to, viewer_listens
+from tensorview.sockets import HERE, connected_to, viewer_listens
 from tensorview.worker.views.datasets import with_field_data
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from tensorview.worker.frame import Frame
 
 LIVE_URL_VARIABLE = "TENSORVIEW_LIVE_URL"
-HERE = ("localhost", "127.0.0.1", "::1")
 WAITING_SECONDS = 1.0
 """How often the last frame is offered again while nobody takes it and no new one comes."""
 FIRST_REFRESH_SECONDS, LONGEST_REFRESH_SECONDS = 0.5, 16.0

@@ -78,7 +78,8 @@ class ScalarsCsv:
         self._pending.clear()
 
     def _append(self) -> None:
-        data = "".join(map(self._line, self._pending.values())).encode()
+        rows = self._pending.values()
+        data = "".join(line(row.get(name, "") for name in self._columns) for row in rows).encode()
         with self._path.open("r+b") as stream:
             stream.truncate(self._end)  # what a failed or killed writer left
             stream.seek(self._end)
@@ -91,15 +92,14 @@ class ScalarsCsv:
         self._replace(dict(sorted(rows.items())))
 
     def _replace(self, rows: Mapping[int, Mapping[str, str]]) -> None:
-        self._columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-        header = line(map(text, self._columns))
-        data = (header + "".join(map(self._line, rows.values()))).encode()
+        columns = list(dict.fromkeys(name for row in rows.values() for name in row))
+        lines = (line(row.get(name, "") for name in columns) for row in rows.values())
+        data = (line(map(text, columns)) + "".join(lines)).encode()
         replace_file(self._path, data)
+        # Not before: as long as it fails, the file has the former ones.
+        self._columns = columns
         self._end = len(data)
         self._last = max(rows, default=-1)
-
-    def _line(self, row: Mapping[str, str]) -> str:
-        return line(row.get(name, "") for name in self._columns)
 
     def _read(self) -> tuple[dict[int, dict[str, str]], int]:
         """Return the complete rows by step, and where they end."""
