@@ -42,7 +42,7 @@ DRAWN = "import sys; found = sys.drawn"
 
 def measure(*, quick: bool) -> Iterator[Row]:
     """First picture, and pictures a second while a view is turned, of ResNet-50 and VGG16."""
-    networks = {"ResNet50": 32} if quick else {"ResNet50": 224, "vgg16": 224}
+    networks = {"ResNet20": 32} if quick else {"ResNet50": 224, "vgg16": 224}
     for name, side in networks.items():
         with beside(name, side=side) as seen:
             yield from looked_at(seen, seconds=1.0 if quick else 5.0)

@@ -70,6 +70,7 @@ class Theatre:
         self.tabs = Tabs(self.sources)
         for name, _ in GetLayouts():
             GetLayoutByName(name).SetSize(*SIZE)
+        self.tabs.render()
 
     def add(self, channel):
         producer = self.producers[channel] = TrivialProducer(registrationName=f"live {channel}")
@@ -95,8 +96,7 @@ class Theatre:
         self.refresh()
 
     def refresh(self):
-        self.tabs.update()
-        self.tabs.render()
+        self.tabs.update()  # pictures are drawn as they are taken: fifteen views take a second
 
     def view(self, name):
         """The view that a name has in its own tab, or else in the last."""

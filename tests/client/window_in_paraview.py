@@ -19,7 +19,7 @@ bootstrap.load_package()
 
 import zlib  # noqa: E402  # the package first
 
-from paraview.simple import GetAnimationScene  # noqa: E402
+from paraview.simple import GetAnimationScene, GetLayouts  # noqa: E402
 
 from tensorview.client.window import buttons, window  # noqa: E402
 from tensorview.client.window.notes import leaves  # noqa: E402
@@ -27,6 +27,8 @@ from tensorview.worker.datasets import arrays  # noqa: E402
 
 window.open_window(port=options["port"], run_dir=options["run_dir"], log_path=options["log_path"])
 opened = buttons.window
+for layout in GetLayouts().values():
+    layout.SetSize(400, 300)  # nobody looks: what counts is what each view is given
 shown = -1
 status = ""
 

@@ -35,36 +35,43 @@ found = {"step": int(notes["step"][0]), "run": window.feed.run()[0]}
 """
 
 
-def test_one_window_sees_one_training_after_another(tmp_path, train):
+@pytest.fixture(scope="module")
+def listening(tmp_path_factory):
+    """Yield a window that waits for trainings, and its port."""
+    port = free_port()
+    with Desk(tmp_path_factory.mktemp("listening"), "--port", port) as desk:
+        wait_until(lambda: viewer_listens(port), seconds=60, what="the window to listen")
+        yield desk, port
+
+
+def test_one_window_sees_one_training_after_another(tmp_path, train, listening):
     """The window may come first; pictures resume, also after a training that was killed; what the
     user added stays; no box opens."""
-    port = free_port()
-    with Desk(tmp_path, "--port", port) as desk:
-        wait_until(lambda: viewer_listens(port), seconds=60, what="the window to listen")
+    desk, port = listening
 
-        def shown(run):
-            found = desk.ask(STEP)
-            return found["run"] == str(tmp_path / run) and found["step"] > 20
+    def shown(run):
+        found = desk.ask(STEP)
+        return found["run"] == str(tmp_path / run) and found["step"] > 20
 
-        first = train("first", port=port)
-        desk.see_all()
-        desk.add_filter("Threshold", to="weights")
-        wait_until(lambda: desk.ask(THRESHOLD).get("cells"), seconds=20, what="the Threshold")
-        first.kill()
-        first.wait()
-        second = train("second", port=port, steps=150)
-        wait_until(lambda: shown("second"), seconds=60, what="the second training")
-        second.wait()
-        train("third", port=port)
-        wait_until(lambda: shown("third"), seconds=60, what="the third training")
-        threshold = desk.ask(THRESHOLD)
-        names = desk.ask("found = [name for name, _ in GetSources()]")
+    first = train("first", port=port)
+    desk.see_all()
+    desk.add_filter("Threshold", to="weights")
+    wait_until(lambda: desk.ask(THRESHOLD).get("cells"), seconds=20, what="the Threshold")
+    first.kill()
+    first.wait()
+    second = train("second", port=port, steps=150)
+    wait_until(lambda: shown("second"), seconds=60, what="the second training")
+    second.wait()
+    train("third", port=port)
+    wait_until(lambda: shown("third"), seconds=60, what="the third training")
+    threshold = desk.ask(THRESHOLD)
+    names = desk.ask("found = [name for name, _ in GetSources()]")
 
-        assert is_coloured(desk.shot()) == ALL_FOUR
-        assert threshold["there"]
-        assert threshold["cells"] > 0
-        assert {"layers", "live weights", "weights"} <= set(names)
-        assert desk.dialogs() == []
+    assert is_coloured(desk.shot()) == ALL_FOUR
+    assert threshold["there"]
+    assert threshold["cells"] > 0
+    assert {"layers", "live weights", "weights"} <= set(names)
+    assert desk.dialogs() == []
 
 
 COUNTED = """
@@ -81,30 +88,27 @@ found = sys.shown
 
 
 @pytest.mark.timeout(600)
-def test_memory_stays_flat_over_many_frames(tmp_path):
+def test_memory_stays_flat_over_many_frames(tmp_path, listening):
     """From frame to frame nothing is kept: after a start, all further frames take no 20 MiB."""
-    port = free_port()
+    desk, port = listening
     rng = np.random.default_rng(0)
     snapshot = make_snapshot(rng, layers=[make_layer(rng, name="conv", filters=16)], step=10)
     run = Run.create(tmp_path / "run", settings={"name": "long"}).path
-    with Desk(tmp_path, "--port", port) as desk:
-        outputs = open_live(run, port=port)
-        memory = {}
-        try:
-            outputs.publish(snapshot)
-            wait_until(lambda: is_coloured(desk.shot())["trajectory"], seconds=60, what="a picture")
-            for step in range(10, 100_000, 10):
-                outputs.publish(dataclasses.replace(snapshot, step=step, capture=step))
-                time.sleep(0.1)
-                if step % 500 == 0:
-                    shown = desk.ask(COUNTED)
-                    memory[shown] = desk.memory()
-                    if shown >= FRAMES:
-                        break
-        finally:
-            outputs.close()
-        settled = [value for shown, value in memory.items() if shown >= 20]
+    outputs = open_live(run, port=port)
+    memory = {}
+    try:
+        for step in range(10, 100_000, 10):
+            outputs.publish(dataclasses.replace(snapshot, step=step, capture=step))
+            time.sleep(0.1)
+            if step % 500 == 0:
+                shown = desk.ask(COUNTED)
+                memory[shown] = desk.memory()
+                if shown >= FRAMES:
+                    break
+    finally:
+        outputs.close()
+    settled = [value for shown, value in memory.items() if shown >= 20]
 
-        assert max(memory) >= FRAMES
-        assert settled[-1] - settled[0] < 20
-        assert desk.dialogs() == []
+    assert max(memory) >= FRAMES
+    assert settled[-1] - settled[0] < 20
+    assert desk.dialogs() == []
