@@ -68,9 +68,10 @@ SEED ?= $(shell date +%s)
 fuzz: setup
 	@$(BIN)/python -m tests.fuzz --cases $(CASES) --seed $(SEED)
 
-# MINUTES: of a training under every fault at once.
+# The tests that have a long form, in that form. MINUTES: then, of a training under every fault at once.
 MINUTES ?= 10
 soak: setup
+	@TENSORVIEW_LONG_TESTS=1 $(BIN)/python -m pytest -n 2 --no-loadscope-reorder -m long
 	@$(BIN)/python -m tests.faults.soak --minutes $(MINUTES)
 
 lint: setup

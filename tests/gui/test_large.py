@@ -35,6 +35,7 @@ found = [place.name for place in display._notes.places]
 
 @pytest.mark.paraview
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_a_deep_network_is_seen_and_handled():
     """It is measured as in the benchmark; every tab has its picture, a choice of layers works."""

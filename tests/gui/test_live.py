@@ -87,6 +87,7 @@ found = sys.shown
 """
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_memory_stays_flat_over_many_frames(tmp_path, listening):
     """From frame to frame nothing is kept: after a start, all further frames take no 20 MiB."""
