@@ -30,6 +30,8 @@ log = logging.getLogger("tensorview")
 
 LOOK_SECONDS = 1.0
 """How often ``live="auto"`` looks for a listening viewer."""
+POLL_SECONDS = 1.0
+"""How often workers are looked after between captures."""
 
 
 def catalyst_script(name: str) -> Path:
@@ -114,15 +116,19 @@ class Outputs:
         self._run_id = run_id
         self.live = live
         self._script = pipeline or catalyst_script("live.py")
-        self._look_at = 0.0
-        if run_path is not None and formats:
-            self._start("files", _files_command(run_path, formats, keep, lock))
-        if live and paraview:
-            self._start("live", self._live_command(live, paraview.pvpython))
-        if self.live and self.live.host in HERE and not viewer_listens(self.live.port):
-            log.info(
-                "No viewer listens on port %d yet: the first that does is sent to.", self.live.port
-            )
+        self._look_at = self._poll_at = 0.0
+        with contextlib.ExitStack() as undo:
+            undo.callback(self.close)
+            if run_path is not None and formats:
+                self._start("files", _files_command(run_path, formats, keep, lock))
+            if live and paraview:
+                self._start("live", self._live_command(live, paraview.pvpython))
+            if self.live and self.live.host in HERE and not viewer_listens(self.live.port):
+                log.info(
+                    "No viewer listens on port %d yet: the first that does is sent to.",
+                    self.live.port,
+                )
+            undo.pop_all()
 
     def publish(self, snapshot: Snapshot) -> None:
         """Hand *snapshot* to every worker; a file worker may hold it up within its bound."""
@@ -156,6 +162,13 @@ class Outputs:
         """Take note of what the workers said."""
         for worker in self.workers.values():
             worker.poll()
+
+    def look_after(self) -> None:
+        """Do as `poll` does, once a second at most: a worker may die between captures, too."""
+        now = time.monotonic()
+        if now >= self._poll_at:
+            self._poll_at = now + POLL_SECONDS
+            self.poll()
 
     def close(self) -> None:
         """End every worker; the live one first, since it holds nothing that would be lost."""

@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tensorview.errors import RunError, UnwritableRunError
+from tensorview.processes import signs_of
 from tensorview.transport import ORPHAN_SECONDS
 
 with contextlib.suppress(ImportError):  # on Windows, where `watch` says so in a sentence
@@ -118,7 +119,9 @@ def _has_ended(pid: str, host: str) -> bool:
         return True
     except (OSError, OverflowError):
         return False
-    return False
+    # One that nobody has waited for, as in a container without an init, keeps its number.
+    signs = signs_of(int(pid))
+    return signs is not None and signs.state in "ZX"
 
 
 _held: set[RunLock] = set()

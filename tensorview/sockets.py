@@ -44,13 +44,16 @@ def tcp_sockets() -> Iterator[TcpSocket]:
 
 
 def viewer_listens(port: int) -> bool:
-    """Say whether something on this machine listens on *port*, without connecting to it."""
-    with socket.socket() as probe:
+    """Say whether something on this machine listens on *port*, without connecting to it.
+
+    Where no descriptor is left to look with, nobody is seen.
+    """
+    # The port is taken, though perhaps by a connection going out; or no descriptor is left.
+    with contextlib.suppress(OSError), socket.socket() as probe:
         # A listener may still take the port meanwhile, for ParaView's asks for the same.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with contextlib.suppress(OSError):  # taken, though perhaps by a connection going out
-            probe.bind(("", port))
-            return False
+        probe.bind(("", port))
+        return False
     return any(s.state == LISTEN and s.local_port == port for s in tcp_sockets())
 
 

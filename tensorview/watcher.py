@@ -281,22 +281,24 @@ class Watcher:
         if self._closed or self._pid != os.getpid():
             return
         self._closed = True
-        try:
+        with contextlib.ExitStack() as ends:  # one given up by Ctrl-C does not spare the others
+            ends.callback(self._unlock)
+            if self._outputs is not None:
+                ends.callback(self._guard.do, self._outputs.close, step=self._step)
+            ends.callback(self._let_go)
+            ends.callback(self._cleanup.close)
             if self._step > self._first and self._captures.last_step != self._step:
                 self._guard.do(self._capture, step=self._step)
             self._guard.do(self._captures.wait, step=self._step)
-        finally:
-            self._cleanup.close()
-            self._reduced = self._capturer.reduced
-            # They hold the model's parameters, which nobody may need any more.
-            self._captures.let_go()
-            self._pruner.let_go()
-            del self._capturer
-            if self._outputs is not None:
-                self._guard.do(self._outputs.close, step=self._step)
-            self._unlock()
         self._flag_report.tell(self._memory.health.take_new())
         self.settings = self.settings.apart
+
+    def _let_go(self) -> None:
+        """Hold the model's parameters no more, which nobody may need any more."""
+        self._reduced = self._capturer.reduced
+        self._captures.let_go()
+        self._pruner.let_go()
+        del self._capturer
 
     def __enter__(self) -> Watcher:  # noqa: PYI034  # typing.Self needs Python 3.11
         """Return itself; the end of the block closes it."""
@@ -327,6 +329,8 @@ class Watcher:
             self._started = time.perf_counter()
         if self._captures.pending is not None:
             self._guard.do(self._captures.finish_if_ready, step=self._step)
+        if self._outputs is not None:
+            self._guard.do(self._outputs.look_after, step=self._step)
         due = self._is_due(self._step)
         if self._listener is not None and self._listener.is_due(self._step):
             self._listener.look(self._step, idle=self._idle)

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -88,6 +89,18 @@ def test_f6_a_dead_owners_lock_is_taken_over(tmp_path, caplog):
     lock.close()
 
     assert Run.open(run).steps() == (1,)  # what the worker wrote after its training's end
+
+
+def test_f6_an_owner_that_nobody_waited_for_is_dead(tmp_path):
+    """A zombie writes no more: its file worker is waited for, as after any other end."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as owner:
+        os.waitid(os.P_PID, owner.pid, os.WEXITED | os.WNOWAIT)
+        its_worker = RunLock(tmp_path)
+        (tmp_path / "lock").write_text(f"{owner.pid} {socket.gethostname()}\n")
+        end_of_worker = threading.Timer(0.3, its_worker.close)
+        end_of_worker.start()
+        RunLock(tmp_path).close()
+        end_of_worker.join()
 
 
 def test_f6_forked_children_hold_no_lock(tmp_path):

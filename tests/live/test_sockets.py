@@ -42,6 +42,18 @@ def test_where_nobody_listens_no_table_is_read(monkeypatch):
     assert not viewer_listens(free_port())
 
 
+def test_f10_without_a_descriptor_nobody_is_seen(server, monkeypatch):
+    """Who asks is a capture, whose files are to be written all the same."""
+
+    def refuse(*_, **__):
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(sockets.socket, "socket", refuse)
+    monkeypatch.setattr(sockets.Path, "read_text", refuse)
+
+    assert not viewer_listens(port_of(server))
+
+
 def test_a_connection_counts_until_its_other_end_goes(server, monkeypatch):
     """Asked at every frame, so that no table is read here either."""
     monkeypatch.setattr(sockets, "tcp_sockets", lambda: pytest.fail("the table was read"))

@@ -2,7 +2,9 @@
 
 import gc
 import logging
+import os
 import resource
+import signal
 import weakref
 from pathlib import Path
 
@@ -12,8 +14,11 @@ import torch
 from torch import nn
 
 import tensorview
+from tensorview import outputs, restarts
 from tensorview.errors import ConfigurationError
+from tensorview.outputs import Outputs
 from tensorview.run import Run
+from tests.doubles import wait_until
 from tests.networks import F, SmallNet, make_training, train_steps
 
 
@@ -103,6 +108,58 @@ def test_other_ranks_do_nothing_without_an_optimizer_too(quiet, monkeypatch):
         watcher.step()
 
     assert (watcher.status().step, watcher.status().captures) == (0, 0)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_f6_an_end_that_is_cut_short_leaves_the_run_free(quiet, monkeypatch, error):
+    """By Ctrl-C, or by a fault with `strict`: the same process may go on with the run."""
+
+    def fail(_):
+        raise error
+
+    model = SmallNet()
+    monkeypatch.setattr(Outputs, "_start", lambda *_: None)
+    for _ in range(2):
+        watcher = tensorview.watch(model, start_step=0, strict=True, **quiet)
+        with monkeypatch.context() as patched:
+            patched.setattr(Outputs, "close", fail)
+            with pytest.raises(error):
+                watcher.close()
+
+    assert watcher._lock.fd == -1
+
+
+def test_f1_a_worker_that_dies_between_captures_is_started_again_there(quiet, monkeypatch):
+    """What it had not written waits for no further capture: the training might be killed first."""
+    monkeypatch.setattr(restarts, "CRASH_SECONDS", 0.02)
+    monkeypatch.setattr(outputs, "POLL_SECONDS", 0.05)
+    model = SmallNet()
+    with tensorview.watch(model, every=10**6, **quiet) as watcher:
+        worker = watcher._outputs.workers["files"]
+        os.kill(pid := worker.pid, signal.SIGKILL)
+        watcher.step()
+
+        def again():
+            watcher.step()
+            return worker.pid != pid
+
+        wait_until(again, seconds=10, what="the next worker")
+
+        assert watcher._captures.count == 1
+        assert worker.dropped == 0
+
+
+def test_workers_are_looked_after_once_a_second(monkeypatch):
+    """A step without a capture reads a clock, and no more."""
+    looks, now = [], 0.0
+    monkeypatch.setattr(outputs.time, "monotonic", lambda: now)
+    nothing = Outputs(run_path=None, formats=(), live=None, pipeline=None, paraview=None)
+    monkeypatch.setattr(nothing, "poll", lambda: looks.append(now))
+    for number in range(100):
+        now = number / 40
+        nothing.look_after()
+
+    assert looks == [0.0, 1.0, 2.0]
 
 
 def test_steps_after_the_end_do_not_count(quiet):
