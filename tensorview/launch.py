@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,8 +75,6 @@ def start(command: WorkerCommand, fds: tuple[int, ...]) -> subprocess.Popen[byte
         **command.options,
         "fds": fds,
         "parent": os.getpid(),
-        # The kernel ends the worker with the *thread* that started it, so only the main one counts.
-        "die_with_parent": threading.current_thread() is threading.main_thread(),
     }
     output: Any = subprocess.DEVNULL
     if command.log_path is not None:

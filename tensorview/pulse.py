@@ -70,6 +70,8 @@ class Pulse:
         if not beat:
             return 0.0
         now = time.monotonic()
+        if activity == DIALLING:  # what was computed before may have kept the lock for long
+            return float(now - since)
         return float(now - min(beat, since)) if activity != IDLE else float(now - beat)
 
     @contextlib.contextmanager

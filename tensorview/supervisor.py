@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 
 from tensorview.errors import TransportError
 from tensorview.launch import last_words, start
+from tensorview.lifeline import Lifeline
+from tensorview.processes import Progress
 from tensorview.pulse import DIALLING, Pulse
-from tensorview.restarts import Restarts
+from tensorview.restarts import LAST_CALL_SECONDS, Restarts
 from tensorview.transport import Sender, wait_readable
 
 if TYPE_CHECKING:
@@ -78,6 +80,8 @@ class WorkerHandle:
         self._sender = Sender(slots=slots, max_bytes=max_bytes)
         self._restarts = Restarts()
         self._said = ""
+        self._suspect: bytes | None = None  # what a file worker was at when it ended
+        self._refusal = ""  # why it could not be started again
         self._end = ""  # "failed" or "closed"
         self._closing = False
         self._stalls: deque[tuple[float, float]] = deque()  # (when, seconds)
@@ -86,13 +90,15 @@ class WorkerHandle:
             undo.callback(self._sender.close)
             self._pulse = Pulse()
             undo.callback(self._pulse.close)
+            self._lifeline = Lifeline()
+            undo.callback(self._lifeline.close)
             self._process = start(command, self._worker_fds)
             undo.pop_all()
         _open_handles.add(self)
 
     @property
     def _worker_fds(self) -> tuple[int, ...]:
-        return *self._sender.worker_fds, self._pulse.fd
+        return *self._sender.worker_fds, self._pulse.fd, self._lifeline.worker_fd
 
     @property
     def state(self) -> str:
@@ -160,15 +166,34 @@ class WorkerHandle:
         self.dropped += 1
         self._report(cause, text)
 
-    def _report(self, cause: str, text: str) -> None:
+    def _report(self, cause: str, text: str, *, level: int = logging.ERROR) -> None:
         """Log the first fault of each cause; `status()` keeps the last."""
         self.last_fault = text
         if cause not in self._causes_logged:
             self._causes_logged.add(cause)
-            log.error("%s", text)
+            log.log(level, "%s", text)
 
     def poll(self) -> None:
         """Read what the worker said; start it again if it died. Never waits."""
+        has_ended = self._process.poll() is not None  # if so, all that it said is there
+        self._listen()
+        if self._end or self._closing:
+            return
+        if has_ended:
+            self._revive()
+        elif self._pulse.activity == DIALLING and self._pulse.held_seconds > self._patience:
+            self._process.kill()
+        if self.state == "unreachable":
+            host, port = (self._command.options[name] for name in ("host", "port"))
+            self._report(
+                "unreachable",
+                f"Whoever listens on port {port} of {host} does not answer as a ParaView client "
+                f"does. The live worker calls again, every {LAST_CALL_SECONDS:.0f} s at least; "
+                f"`tensorview doctor` says who it is.",
+                level=logging.WARNING,
+            )
+
+    def _listen(self) -> None:
         for message in self._sender.messages():
             if "state" in message:
                 self._said = message["state"]
@@ -183,12 +208,6 @@ class WorkerHandle:
                     self.delivered += 1
             elif fault:
                 self._report(cause, f"{self.name} sink: {fault}")
-        if self._end or self._closing:
-            return
-        if self._process.poll() is not None:
-            self._revive()
-        elif self._pulse.activity == DIALLING and self._pulse.held_seconds > self._patience:
-            self._process.kill()
 
     @property
     def _patience(self) -> float:
@@ -202,39 +221,51 @@ class WorkerHandle:
         A snapshot that may have ended it is not: of live ones all, of files the one it was at when
         it ended before, too.
         """
-        dialling = self._pulse.activity == DIALLING
-        self._restarts.take_note(dialling=dialling)
+        # One that dies of a call by itself has crashed; that it is killed is usually our doing.
+        unanswered = (
+            self._pulse.activity == DIALLING and self._process.returncode == -signal.SIGKILL
+        )
+        self._restarts.take_note(dialling=unanswered)
         if self._restarts.given_up:
             self._fail()
             return
         if not self._restarts.is_due():
             return
-        if self._latest_wins and not dialling:
+        if not self._latest_wins:
+            self._leave_out_what_ends_it()
+        elif not unanswered:
             self.dropped += self._sender.in_flight
             self._sender.take_back()
             self._sender.forget_all()
-        elif self._restarts.crashes > 1 and self._sender.forget_oldest():
-            self._lose("crash", f"A capture ended the {self.name} worker twice and is left out.")
         self._said = ""
         self._start_again()
+
+    def _leave_out_what_ends_it(self) -> None:
+        begun = self._sender.begun()
+        if begun is not None and begun == self._suspect:
+            self._sender.forget(begun)
+            self._lose("crash", f"A capture ended the {self.name} worker twice and is left out.")
+        self._suspect = begun or self._suspect
 
     def _start_again(self) -> None:
         self._sender.resend()
         self._pulse.reset()
         try:
             self._process = start(self._command, self._worker_fds)
-        except OSError as error:
-            self._fail(f" It cannot be started again: {error}.")
+            self._refusal = ""
+        except OSError as error:  # such as no descriptor or process left just now
+            self._refusal = f" It cannot be started again: {error}."
+            self._restarts.take_note(dialling=False)
 
-    def _fail(self, why: str = "") -> None:
+    def _fail(self) -> None:
         self._end = "failed"
         lost = self._sender.in_flight
         self.dropped += lost
         self._report(
             "crashes",
             f"The {self.name} worker ended {self._restarts.crashes} times in a row without "
-            f"delivering anything and stays off; {lost} captures are lost.{why} Its last words: "
-            f"{last_words(self._command.log_path)}",
+            f"delivering anything and stays off; {lost} captures are lost.{self._refusal} Its last "
+            f"words: {last_words(self._command.log_path)}",
         )
 
     def close(self) -> None:
@@ -247,8 +278,10 @@ class WorkerHandle:
         self._closing = True
         _open_handles.discard(self)
         try:
-            if not self._latest_wins and self._sender.in_flight and self._has_died():
-                self._start_again()
+            if not self._latest_wins and self._has_died():
+                self.poll()
+                if self._sender.in_flight:
+                    self._start_again()
             self._sender.end()
             self._let_hurry()
             self._drain()
@@ -257,10 +290,10 @@ class WorkerHandle:
             lost = self._sender.in_flight
             if lost and not self._end and not self._latest_wins:
                 self.dropped += lost
-                self._report("unwritten", f"The {self.name} worker left {lost} captures unwritten.")
+                text = f"The {self.name} worker left {lost} captures unwritten.{self._refusal}"
+                self._report("unwritten", text)
             self._end = self._end or "closed"
-            self._sender.close()
-            self._pulse.close()
+            self.abandon()
 
     def _let_hurry(self) -> None:
         """Take back what the worker did to come after the training, which now waits for it."""
@@ -272,44 +305,41 @@ class WorkerHandle:
         return not self._end and self._process.poll() is not None
 
     def _drain(self) -> None:
-        started = moved = time.monotonic()
-        progress = self._progress()
+        started = time.monotonic()
+        progress = Progress(self.pid)
         said_so = False
-        while self._process.poll() is None and time.monotonic() < moved + CLOSE_SECONDS[self.name]:
+        while (
+            self._process.poll() is None
+            and time.monotonic() < progress.moved + CLOSE_SECONDS[self.name]
+        ):
             if wait_readable(self._sender.ack_fd, POLL_SECONDS):
                 self.poll()
-            if not self._latest_wins and progress != (progress := self._progress()):
-                moved = time.monotonic()
-            if not said_so and moved > started + SAY_SO_SECONDS:
+            if not self._latest_wins:
+                progress.look(left=self._sender.in_flight)
+            if not said_so and progress.moved > started + SAY_SO_SECONDS:
                 said_so = True
                 left = self._sender.in_flight
                 what = f"the last {left} captures" if left else "lists of files"
                 log.warning("Still writing %s; Ctrl-C gives up.", what)
         self.poll()
 
-    def _progress(self) -> tuple[int, str]:
-        """Something that changes while the worker works: captures delivered, CPU time used."""
-        try:
-            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it has ended, or there is no /proc
-            return self.delivered, ""
-        return self.delivered, "/".join(fields[11:13])  # utime, stime: proc(5)
-
     def _kill(self) -> None:
         if self._process.poll() is None:
             # A live worker ends by SIGUSR1, for which it first sends a message that it has begun.
             self._process.send_signal(signal.SIGUSR1 if self._latest_wins else signal.SIGKILL)
+            self._process.send_signal(signal.SIGCONT)  # one that is stopped hears only SIGKILL
         # One that hangs in the kernel, on a dead file server, or in such a message, is left to it.
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(KILL_SECONDS)
 
     def abandon(self) -> None:
-        """In a forked child: drop our copies, so that the worker sees its parent's end.
+        """Drop our copies, in a forked child, too: so that the worker sees its parent's end.
 
         Mappings too: each holds a descriptor of its own, and memory for as long as the child is.
         """
         self._sender.close()
         self._pulse.close()
+        self._lifeline.close()
 
 
 _open_handles: set[WorkerHandle] = set()

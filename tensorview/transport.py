@@ -195,42 +195,47 @@ class Sender:
 
     def take_back(self) -> list[int]:
         """Take every unread token back, oldest first; its slots are free again."""
-        taken: list[int] = []
-        while True:
-            try:
-                token = os.read(self._token_read, TOKEN.size)
-            except BlockingIOError:
-                return taken
+        taken = []
+        for token in self._unread():
             slot, _, sequence = TOKEN.unpack(token)
             del self._sent[slot]
             self._free.add(slot)
             taken.append(sequence)
+        return taken
+
+    def begun(self) -> bytes | None:
+        """After a worker's death: the token of the snapshot that it was at, None for none.
+
+        Withdraws what it had not begun: `resend` offers that again.
+        """
+        unread = set(self._unread())
+        return next((token for token in self._sent.values() if token not in unread), None)
 
     def resend(self) -> int:
         """After a worker's death: offer again, in order, what it had not acknowledged."""
-        while True:
-            try:
-                os.read(self._token_read, TOKEN.size)
-            except BlockingIOError:
-                break
+        for _ in self._unread():
+            pass
         tokens = sorted(self._sent.values(), key=lambda token: int(TOKEN.unpack(token)[2]))
         for token in tokens:
             os.write(self._token_write, token)
         return len(tokens)
+
+    def _unread(self) -> Iterator[bytes]:
+        """Withdraw every unread token, oldest first."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                yield os.read(self._token_read, TOKEN.size)
 
     def forget_all(self) -> None:
         """Give up every snapshot under way; only where no worker runs."""
         self._free.update(self._sent)
         self._sent.clear()
 
-    def forget_oldest(self) -> bool:
-        """Give up the snapshot that the worker was at, if any: one that kills it every time."""
-        if not self._sent:
-            return False
-        slot = min(self._sent, key=lambda slot: int(TOKEN.unpack(self._sent[slot])[2]))
+    def forget(self, token: bytes) -> None:
+        """Give up one snapshot under way; only where no worker runs."""
+        slot = TOKEN.unpack(token)[0]
         del self._sent[slot]
         self._free.add(slot)
-        return True
 
     def messages(self) -> Iterator[dict[str, Any]]:
         """Yield what the worker said since the last call, acknowledgements applied."""
@@ -247,7 +252,9 @@ class Sender:
             if message is None:
                 continue
             slot = message.get("done")
-            if slot in self._sent:
+            if slot is not None:
+                if slot not in self._sent:  # it was answered, or given up, before
+                    continue
                 del self._sent[slot]
                 self._free.add(slot)
             yield message

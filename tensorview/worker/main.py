@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
-import signal
 import sys
 import time
 import traceback
@@ -14,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensorview.errors import SnapshotError, TensorviewError
+from tensorview.lifeline import hang_on
 from tensorview.pulse import BUSY, IDLE, Pulse
 from tensorview.transport import ORPHAN_SECONDS, Receiver
 
@@ -34,16 +33,13 @@ IDLE_SECONDS = 0.5
 MAX_FAULT_CHARACTERS = 1000
 MAX_FAULT_BYTES = 3072
 """As JSON: what a pipe takes in one piece, 4096 bytes on Linux, less the rest of a message."""
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def main(options: dict[str, Any]) -> int:
     """Run one worker until the training process says, or is, at an end."""
-    if options["sink"] == "live" and options["die_with_parent"]:
-        # A viewer may hold us inside C++ for ever: only the kernel can then end us in time.
-        signal.signal(signal.SIGUSR1, signal.SIG_DFL)  # the training may have it ignored
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGUSR1)
-    token_fd, ack_fd, slot_fd, pulse_fd = options["fds"]
+    token_fd, ack_fd, slot_fd, pulse_fd, lifeline_fd = options["fds"]
+    if options["sink"] == "live":
+        hang_on(lifeline_fd)
     pulse = Pulse(pulse_fd)
     worker = Worker(
         receiver=Receiver(token_fd=token_fd, ack_fd=ack_fd, slot_fd=slot_fd),

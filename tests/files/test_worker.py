@@ -13,6 +13,7 @@ from tensorview.client.paraview import find_paraview
 from tensorview.encoding import EncodedSnapshot
 from tensorview.errors import SnapshotError
 from tensorview.launch import WorkerCommand, start
+from tensorview.lifeline import Lifeline
 from tensorview.outputs import Outputs, catalyst_script
 from tensorview.pulse import Pulse
 from tensorview.run import Run
@@ -133,7 +134,8 @@ def test_a_live_frame_reaches_somebody_once_a_viewer_is_connected(tmp_path):
     )
     sender = Sender(slots=2, max_bytes=2**30)
     pulse = Pulse()
-    process = start(command, (*sender.worker_fds, pulse.fd))
+    lifeline = Lifeline()
+    process = start(command, (*sender.worker_fds, pulse.fd, lifeline.worker_fd))
     said = []
 
     def reached():
@@ -155,4 +157,5 @@ def test_a_live_frame_reaches_somebody_once_a_viewer_is_connected(tmp_path):
     finally:
         sender.end()
         process.wait(10)
+        lifeline.close()
         sender.close()

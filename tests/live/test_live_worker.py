@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from vtkmodules.util.numpy_support import vtk_to_numpy
 
 from tensorview.run import Run
+from tensorview.whole_files import replace_file
 from tensorview.worker.datasets import read_frame
 from tests.doubles import Listener, SlowWire, Viewer, free_port, open_live, wait_until
 from tests.snapshots import make_layer, make_snapshot
@@ -197,22 +199,35 @@ def test_l8_a_broken_catalyst_script_is_named(tmp_path, script, message):
 
 
 def test_l9_the_live_worker_ends_with_its_parent(tmp_path):
-    """When the training process is killed, its live worker is gone at once."""
-    pid = os.fork()
-    if pid == 0:
-        worker = open_live(tmp_path, port=free_port()).workers["live"]
-        while not worker._said:  # what it says as soon as it serves
-            worker.poll()
-            time.sleep(0.1)
-        (tmp_path / "pid").write_text(str(worker.pid))
-        time.sleep(60)
-        os._exit(0)
-    wait_until((tmp_path / "pid").exists, seconds=40, what="the worker")
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    worker = int((tmp_path / "pid").read_text())
+    """When the training process is killed, its live worker is gone at once.
 
-    wait_until(lambda: not is_alive(worker), seconds=5, what="its end")
+    Though it is held in a call that nobody answers, was started by a thread, and the training has
+    the signal by which it ends blocked.
+    """
+    port = free_port()
+
+    def train():
+        outputs = open_live(tmp_path, port=port)
+        replace_file(tmp_path / "pid", str(outputs.workers["live"].pid).encode())
+        for index in range(600):
+            outputs.publish(snapshot(index))
+            time.sleep(0.1)
+
+    with Listener(port=port) as listener:
+        pid = os.fork()
+        if pid == 0:
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+            threading.Thread(target=train).start()
+            time.sleep(60)
+            os._exit(0)
+        try:
+            wait_until(lambda: listener.accepted, seconds=40, what="the worker's call")
+        finally:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        worker = int((tmp_path / "pid").read_text())
+
+        wait_until(lambda: not is_alive(worker), seconds=5, what="its end")
 
 
 def large_snapshot(step):
