@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 BOOTSTRAP = Path(__file__).parent / "worker" / "bootstrap.py"
+LAST_BYTES = 8192
+"""Of a worker's log: enough for a few lines, and soon read."""
 
 # A worker has one thread: two would take cores from the training.
 WORKER_ENVIRONMENT = {
@@ -95,9 +98,13 @@ def start(command: WorkerCommand, fds: tuple[int, ...]) -> subprocess.Popen[byte
 
 
 def last_words(log_path: Path | None) -> str:
-    """Return the last lines of a worker's log, on one line."""
-    try:
-        lines = log_path.read_text(errors="replace").splitlines() if log_path else []
-    except OSError:
-        lines = []
+    """Return the last lines of a worker's log, of its last 8 KiB at most, on one line."""
+    text = b""
+    if log_path is not None:
+        # Who can put a pipe or a link in its place shall not hold or tell the training anything.
+        flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+        with contextlib.suppress(OSError), open(os.open(log_path, flags), "rb") as log:  # noqa: PTH123  # of a descriptor
+            log.seek(max(0, log.seek(0, os.SEEK_END) - LAST_BYTES))
+            text = log.read(LAST_BYTES)
+    lines = text.decode(errors="replace").splitlines()
     return " | ".join(line.strip() for line in lines[-3:]) or "(none)"

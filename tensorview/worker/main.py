@@ -30,6 +30,8 @@ AUTOGROUP = Path("/proc/self/autogroup")
 AUTOGROUP_TRIES, AUTOGROUP_SECONDS = 20, 0.11
 """The kernel takes one such change in a tenth of a second, of all who are not root."""
 IDLE_SECONDS = 0.5
+MAX_LOGGED = 100
+"""Faults that a worker's log tells of, for each capture's may have a text of its own."""
 MAX_FAULT_CHARACTERS = 1000
 MAX_FAULT_BYTES = 3072
 """As JSON: what a pipe takes in one piece, 4096 bytes on Linux, less the rest of a message."""
@@ -50,7 +52,7 @@ def main(options: dict[str, Any]) -> int:
     try:
         sink = open_sink(options, pulse=pulse)
     except (ImportError, OSError, TensorviewError) as error:
-        log_error()
+        log_error(error)
         worker.say(fault=f"{error}")
         return 1
     # Not before: beside a training that takes all cores it would need a minute to start.
@@ -59,7 +61,7 @@ def main(options: dict[str, Any]) -> int:
         with contextlib.closing(sink), pulse.beating():
             worker.run(sink)
     except Exception as error:  # noqa: BLE001  # whatever it is, it is the last thing we can say
-        log_error()
+        log_error(error)
         worker.say(fault=f"{type(error).__name__}: {error}")
         return 1
     return 0
@@ -136,6 +138,12 @@ class Worker:
             else:
                 slot, snapshot = received
                 self.say(done=slot, **self._deliver(snapshot, sink))
+        if self._deadline and (left := self._receiver.unread()):
+            print(
+                f"The training has been gone for {ORPHAN_SECONDS:.0f} s: {left} captures that it "
+                f"had handed over are not written.",
+                file=sys.stderr,
+            )
 
     def _deliver(self, snapshot: Snapshot | SnapshotError, sink: Sink) -> dict[str, Any]:
         """Write one snapshot; return ``fault``, empty if there was none, and ``reached``."""
@@ -146,7 +154,7 @@ class Worker:
         try:
             return {"fault": "", "reached": sink.write(make_frame(snapshot))}
         except Exception as error:  # noqa: BLE001  # one bad frame must not end the sink
-            log_error()
+            log_error(error)
             return {"fault": f"{type(error).__name__}: {error}", "reached": False}
 
     def _orphaned_too_long(self) -> bool:
@@ -173,11 +181,18 @@ class Worker:
             self._receiver.say(fault=cut(fault), **message)
 
 
-def log_error() -> None:
-    """Write the traceback to the worker's log, if the disk takes it."""
+def log_error(error: Exception) -> None:
+    """Write its traceback to the worker's log, if the disk takes it; of those that say so once."""
+    text = f"{type(error).__name__}: {error}"
+    if text in _logged or len(_logged) == MAX_LOGGED:
+        return
+    _logged.add(text)
     with contextlib.suppress(OSError):
-        traceback.print_exc()
+        traceback.print_exception(error)
         sys.stderr.flush()
+
+
+_logged: set[str] = set()
 
 
 def cut(text: str) -> str:

@@ -13,16 +13,17 @@ import time
 import numpy as np
 import pytest
 
-from tensorview import processes, pulse, restarts, supervisor
+from tensorview import launch, processes, pulse, restarts, supervisor
 from tensorview.encoding import EncodedSnapshot
-from tensorview.launch import WorkerCommand
+from tensorview.launch import WorkerCommand, last_words
 from tensorview.lifeline import Lifeline
 from tensorview.outputs import Outputs
 from tensorview.processes import Progress, Signs
 from tensorview.pulse import DIALLING, Pulse
 from tensorview.settings import LiveTarget
 from tensorview.supervisor import WorkerHandle
-from tensorview.transport import ORPHAN_SECONDS
+from tensorview.transport import ORPHAN_SECONDS, Receiver, Sender
+from tensorview.worker import main, views
 from tests.doubles import crashing_python, wait_until
 from tests.snapshots import make_snapshot
 
@@ -266,6 +267,65 @@ def test_l7_what_a_dead_worker_had_written_is_not_written_again(tmp_path, monkey
         monkeypatch.setattr(supervisor, "start", lambda *_: pytest.fail("it was started again"))
 
     assert (worker.delivered, worker.dropped) == (1, 0)
+
+
+def test_f1_an_orphaned_file_worker_says_what_it_left(monkeypatch, capsys):
+    """It writes for 10 s, no longer, and its log has the number of captures that are missing."""
+    monkeypatch.setattr(main, "ORPHAN_SECONDS", 0.5)
+    monkeypatch.setattr(views, "make_frame", lambda snapshot: snapshot)
+    written = []
+
+    class Sink:
+        state = "ready"
+
+        def write(self, frame):
+            time.sleep(0.3)
+            written.append(frame.step)
+            return True
+
+    with contextlib.closing(Sender(slots=6, max_bytes=2**30)) as sender:
+        for step in range(50, 350, 50):
+            sender.send(encoded(step))
+        token, ack, slots = sender.worker_fds
+        with contextlib.closing(Pulse()) as page:
+            worker = main.Worker(
+                receiver=Receiver(token_fd=token, ack_fd=ack, slot_fd=slots),
+                parent=-1,
+                outlives_parent=True,
+                pulse=page,
+            )
+            worker.run(Sink())
+
+    assert written == [50, 100]
+    assert "4 captures that it had handed over are not written." in capsys.readouterr().err
+
+
+def test_l8_a_fault_of_every_frame_is_logged_once(capsys):
+    """A worker's log does not grow with the frames; another fault is there as well."""
+    for text in ("one", "one", "another"):
+        main.log_error(ValueError(f"{text} in {__name__}"))
+    for number in range(2 * main.MAX_LOGGED):
+        main.log_error(ValueError(f"{number} in {__name__}"))
+    told = capsys.readouterr().err
+    main._logged.clear()
+
+    assert told.count(f"ValueError: one in {__name__}\n") == 1
+    assert told.count(f"ValueError: another in {__name__}\n") == 1
+    assert told.count("ValueError") <= main.MAX_LOGGED
+
+
+def test_l7_last_words_are_read_from_the_end_alone(tmp_path):
+    """However long a log is; and not from what somebody put in its place."""
+    log = tmp_path / "worker.log"
+    log.write_text("long ago\n" * 10_000 + "at\nthe\nend\n")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to(log)
+
+    assert last_words(log) == "at | the | end"
+    log.write_text("x" * 10 * launch.LAST_BYTES)
+    assert len(last_words(log)) == launch.LAST_BYTES
+    for name in ("pipe", "link", "missing"):
+        assert last_words(tmp_path / name) == "(none)"
 
 
 def test_f10_outputs_that_cannot_be_made_leave_no_worker(tmp_path, monkeypatch):
