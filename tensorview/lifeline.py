@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 
 with contextlib.suppress(ImportError):  # on Windows, where `watch` says so in a sentence
@@ -38,3 +39,5 @@ def hang_on(fd: int) -> None:
     fcntl.fcntl(fd, fcntl.F_SETSIG, signal.SIGUSR1)
     fcntl.fcntl(fd, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(fd, fcntl.F_SETFL, fcntl.fcntl(fd, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([fd], [], [], 0)[0]:  # it had ended before
+        os.kill(os.getpid(), signal.SIGUSR1)
