@@ -19,7 +19,7 @@ from tensorview.pvd import Collection
 from tensorview.run import Run
 from tensorview.tabs import TABS
 from tensorview.thinning import CommittedCapture, Thinner
-from tensorview.whole_files import refuse_links, remove_inside, temporary_path
+from tensorview.whole_files import open_temporary, refuse_links, remove_inside, temporary_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -145,7 +145,7 @@ class RunWriter:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 refuse_links(path.parent, below=self.path)
                 temporaries.callback(temporary_path(path).unlink, missing_ok=True)
-                with temporary_path(path).open("wb") as stream:
+                with open_temporary(path) as stream:
                     stream.writelines(file.parts)
             for name in paths.keys() - known:
                 placed.callback(paths[name].unlink, missing_ok=True)

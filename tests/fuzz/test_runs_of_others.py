@@ -14,11 +14,13 @@ from vtkmodules.vtkCommonDataModel import vtkPolyData
 
 from tensorview.check import prove, repair
 from tensorview.errors import RunError
+from tensorview.export import export
 from tensorview.manifest import MANIFEST, Entry, to_line
 from tensorview.pvd import listed_files
 from tensorview.run import Run
 from tensorview.run_writer import NewFile, RunWriter
 from tensorview.steering import Answers, send
+from tensorview.whole_files import temporary_path
 from tensorview.worker.datasets import arrays, blocks, read_frame
 from tensorview.worker.sinks.scalars_csv import ScalarsCsv
 from tensorview.worker.views.datasets import array, equal_cells, polydata
@@ -269,6 +271,41 @@ def test_z2_a_capture_is_not_written_through_a_link(run):
         writer.commit(
             [NewFile(view="weights", layer=None, suffix=".vtp", data=b"new")], step=200, capture=9
         )
+    assert files_of(run.parent / "outside") == before
+
+
+@pytest.mark.parametrize("file", [MANIFEST, "weights.pvd", "scalars.csv", "weights/00000200.vtp"])
+def test_z2_no_temporary_file_leads_outside(run, file):
+    """Whoever repairs a run or goes on with one writes what he writes in it, links or not."""
+    before = files_of(run.parent / "outside")
+    path = run / file
+    temporary_path(path).symlink_to(run.parent / "outside" / "secret")
+    (run / "maps" / "00000050.vtp").unlink()
+    (run / "scalars.csv").unlink()
+
+    repair(run)
+    with contextlib.closing(RunWriter(run)) as writer:
+        temporary_path(path).unlink(missing_ok=True)
+        temporary_path(path).symlink_to(run.parent / "outside" / "secret")
+        writer.commit(
+            [NewFile(view="weights", layer=None, suffix=".vtp", data=b"new")], step=200, capture=9
+        )
+    scalars = ScalarsCsv(run, last_step=200)
+    scalars.add(200, {"loss": 1.0})
+    scalars.close()
+
+    assert files_of(run.parent / "outside") == before
+    assert not path.is_symlink()
+
+
+@pytest.mark.parametrize(("folder", "kind"), [("pictures", "png"), ("tables", "csv")])
+def test_z2_nothing_is_exported_through_a_link(run, folder, kind):
+    """Where a folder of the run is a link, pictures and tables are not written behind it."""
+    (run / folder).symlink_to("../outside")
+    before = files_of(run.parent / "outside")
+    with pytest.raises(RunError, match=f"Cannot write in '.*{folder}': it is a link. Give another"):
+        export(run, **{kind: True})
+
     assert files_of(run.parent / "outside") == before
 
 
