@@ -82,6 +82,7 @@ def repair(path: str | os.PathLike[str]) -> Proof:
         RunError: it cannot be read, or another process writes in it.
         UnwritableRunError: it cannot be written.
     """
+    Run.open(path)  # no lock is made where there is no run
     with contextlib.closing(RunLock(Path(path))):
         proof = prove(path)
         if proof.whole:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from tensorview.errors import RunError
 from tensorview.manifest import MANIFEST, Entry, Removal, file_name, read_entries, to_line
 from tensorview.pvd import Collection
-from tensorview.run import Run
+from tensorview.run import RUN_FILE, SCALARS_FILE, Run
 from tensorview.tabs import TABS
 from tensorview.thinning import CommittedCapture, Thinner
 from tensorview.whole_files import open_temporary, refuse_links, remove_inside, temporary_path
@@ -299,14 +299,18 @@ def orphans(run: Run) -> list[str]:
     Only such as a writer may have made, by folder and name; everything else is the user's.
     """
     stated = {file for files in run.files.values() for file in files}
-    found = [path.relative_to(run.path).as_posix() for path in run.path.glob(".*.tmp")]
-    for view in {view for views in TABS.values() for view in views}:
-        for folder in (run.path / view, run.path / f"{view}_atlas"):
-            # What is behind a link lies elsewhere, and belongs to somebody else.
-            for path in folder.rglob("*") if not folder.is_symlink() else ():
-                name = path.relative_to(run.path).as_posix()
-                if _IS_OURS.fullmatch(path.name) and name not in stated and not path.is_dir():
-                    found.append(name)
+    views = {view for views in TABS.values() for view in views}
+    folders = [run.path / folder for view in views for folder in (view, f"{view}_atlas")]
+    replaced = [path.with_name(f"{path.name}.pvd") for path in folders]
+    replaced += [run.path / name for name in (RUN_FILE, MANIFEST, SCALARS_FILE)]
+    temporaries = [temporary_path(path) for path in replaced]
+    found = [path.name for path in temporaries if os.path.lexists(path) and not path.is_dir()]
+    for folder in folders:
+        # What is behind a link lies elsewhere, and belongs to somebody else.
+        for path in folder.rglob("*") if not folder.is_symlink() else ():
+            name = path.relative_to(run.path).as_posix()
+            if _IS_OURS.fullmatch(path.name) and name not in stated and not path.is_dir():
+                found.append(name)
     return sorted(found)
 
 

@@ -144,7 +144,13 @@ def test_what_is_damaged_is_named_and_dropped(run, capsys, harm):
 
 def test_files_of_the_user_are_no_orphans(run, capsys):
     """What we did not make is neither named nor removed."""
-    for name in ("notes.txt", "weights/mine.vtp", "pictures/00000010.png", "tables/00000010.csv"):
+    for name in (
+        "notes.txt",
+        "weights/mine.vtp",
+        "pictures/00000010.png",
+        "tables/00000010.csv",
+        ".checkpoint.pt.tmp",
+    ):
         (run / name).parent.mkdir(exist_ok=True)
         (run / name).write_text("mine")
     (run / "weights/00000010.vtp").unlink()
@@ -155,7 +161,44 @@ def test_files_of_the_user_are_no_orphans(run, capsys):
         "weights/mine.vtp",
         "pictures/00000010.png",
         "tables/00000010.csv",
+        ".checkpoint.pt.tmp",
     }
+
+
+def test_f1_a_worker_that_comes_again_leaves_files_of_the_user(run):
+    """It sweeps what one before it left, in the midst of a training that saves beside it."""
+    for name in (".checkpoint.pt.tmp", ".weights.pvd.tmp", ".scalars.csv.tmp"):
+        (run / name).write_text("half")
+    RunWriter(run).close()
+
+    assert [path.name for path in run.glob(".*")] == [".checkpoint.pt.tmp"]
+
+
+@pytest.mark.parametrize("held", [b"", b"\0\0", b"4321 host\n", b"4321\n", b"poetry 1.2\n[a]\n"])
+def test_f6_a_lock_of_somebody_else_stays(run, held, capsys):
+    """Only a file that is empty, or says who wrote here, is written."""
+    (run / "maps/00000020.vtp").unlink()
+    (run / "lock").write_bytes(held)
+    ours = held in (b"", b"\0\0", b"4321 host\n")
+
+    assert main(["check", str(run), "--repair"]) == (0 if ours else 1)
+    if not ours:
+        assert (run / "lock").read_bytes() == held
+        assert capsys.readouterr().err == (
+            f"tensorview: Cannot write in run '{run}': its file lock is not one of tensorview. "
+            f"Move it away.\n"
+        )
+
+
+def test_f6_nothing_is_locked_that_is_no_run(tmp_path, capsys):
+    """Whoever repairs the wrong directory finds it as it was."""
+    for held in ((), ("lock",)):
+        for name in held:
+            (tmp_path / name).write_text("4321 host\n")
+
+        assert main(["check", str(tmp_path), "--repair"]) == 1
+        assert "there is no run.json in it" in capsys.readouterr().err
+        assert content(tmp_path) == dict.fromkeys(held, b"4321 host\n")
 
 
 def test_a_run_that_is_being_written_is_not_repaired(run, capsys):

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import time
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from vtkmodules.vtkCommonDataModel import vtkPolyData
 from tensorview.check import prove, repair
 from tensorview.errors import RunError
 from tensorview.export import export
+from tensorview.launch import WorkerCommand, start
 from tensorview.manifest import MANIFEST, Entry, to_line
 from tensorview.pvd import listed_files
 from tensorview.run import Run
@@ -296,6 +299,29 @@ def test_z2_no_temporary_file_leads_outside(run, file):
 
     assert files_of(run.parent / "outside") == before
     assert not path.is_symlink()
+
+
+@pytest.mark.parametrize("instead", [as_link, as_pipe, as_folder])
+def test_z2_a_worker_s_log_goes_nowhere_else(run, instead):
+    """A link or a pipe in its place gets nothing and holds up nobody; the worker starts."""
+    before = files_of(run.parent / "outside")
+    log_path = run / "worker-files.log"
+    instead(log_path)
+    command = WorkerCommand(
+        python=(sys.executable, "-c", "print('said')"),
+        options={},
+        environment={},
+        log_path=log_path,
+        foreign_python=False,
+    )
+
+    assert start(command, ()).wait(timeout=60) == 0
+    assert files_of(run.parent / "outside") == before
+
+    command = replace(command, log_path=run / "worker-live.log")
+    assert start(command, ()).wait(timeout=60) == 0
+    assert command.log_path.read_text() == "said\n"
+    assert command.log_path.stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize(("folder", "kind"), [("pictures", "png"), ("tables", "csv")])

@@ -9,6 +9,7 @@ import os
 from typing import TYPE_CHECKING
 
 from tensorview.errors import RunError
+from tensorview.run import SCALARS_FILE
 from tensorview.whole_files import open_inside, replace_file
 from tensorview.worker.csv_text import line, restore, text
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-NAME = "scalars.csv"
 MAX_BYTES = 2**30
 
 
@@ -37,7 +37,7 @@ class ScalarsCsv:
         Raises:
             RunError: the file is not one that this class wrote.
         """
-        self._path = run_path / NAME
+        self._path = run_path / SCALARS_FILE
         self._columns: list[str] = []
         self._last = -1
         self._end = 0
@@ -104,7 +104,7 @@ class ScalarsCsv:
     def _read(self) -> tuple[dict[int, dict[str, str]], int]:
         """Return the complete rows by step, and where they end."""
         try:
-            with open_inside(self._path.parent, NAME, limit=MAX_BYTES) as stream:
+            with open_inside(self._path.parent, SCALARS_FILE, limit=MAX_BYTES) as stream:
                 whole, _, _ = stream.read().rpartition(b"\n")
             lines = csv.reader(io.StringIO(whole.decode(), newline=""), strict=True)
             header = [restore(name) for name in next(lines, [])]
