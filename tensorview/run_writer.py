@@ -11,6 +11,7 @@ import zlib
 from collections import deque
 from dataclasses import dataclass
 from functools import partial, reduce
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from tensorview.errors import RunError
@@ -83,9 +84,11 @@ class RunWriter:
             keep: captures that are `tensorview.thinning.superfluous` are removed; None keeps all.
 
         Raises:
-            RunError: there is no run, or it cannot be written.
+            RunError: there is no run, its manifest is lost, or it cannot be written.
         """
         run = Run.open(path)
+        left = orphans(run)
+        refuse_lost_manifest(run, left)
         self.path: Path = run.path
         # Of a long run the files of its last step alone, unless earlier steps are written again.
         self.last_step = max(run.files, default=-1)
@@ -97,22 +100,24 @@ class RunWriter:
             self._thinner = Thinner(there, keep=keep)
         self._leaving: deque[tuple[float, Path]] = deque()
         self._settled = -math.inf
-        self._is_settled = True
+        self._is_settled = False
         with contextlib.ExitStack() as opened:
             try:
                 self._manifest = opened.enter_context(
                     (self.path / MANIFEST).open("ab+", buffering=0)
                 )
                 _cut_tail(self._manifest.fileno())
-                for orphan in orphans(run):
+                for orphan in left:
                     remove_inside(self.path, orphan)
                 for files in run.files.values():
                     for view in by_view(files.values()):
                         self._list_of(view)
-                for listed in self._lists.values():
-                    listed.flush()
             except OSError as error:
                 raise RunError(f"Cannot write run '{path}': {error.strerror}.") from None
+            with contextlib.suppress(OSError):  # of a full disk, which may be free again later
+                for listed in self._lists.values():
+                    listed.flush()
+                self._is_settled = True
             opened.pop_all()
 
     def commit(self, files: Sequence[NewFile], *, step: int, capture: int) -> None:
@@ -312,6 +317,23 @@ def orphans(run: Run) -> list[str]:
             if _IS_OURS.fullmatch(path.name) and name not in stated and not path.is_dir():
                 found.append(name)
     return sorted(found)
+
+
+def refuse_lost_manifest(run: Run, orphans: Sequence[str]) -> None:
+    """Return if *orphans* are what a killed writer leaves.
+
+    It makes the manifest before any file, and states a capture before it writes the next one.
+
+    Raises:
+        RunError: more is there, and nothing in the manifest: so that is what was lost.
+    """
+    steps = {path.stem for path in map(PurePosixPath, orphans) if path.suffix != ".tmp"}
+    begun = 1 if os.path.lexists(run.path / MANIFEST) else 0
+    if run.next_capture == 0 and len(steps) > begun:
+        raise RunError(
+            f"Cannot write run '{run.path}': {MANIFEST} states nothing, and there are files of "
+            f"{len(steps)} steps. Put it back, or remove the folders of the views."
+        )
 
 
 def by_view(entries: Iterable[Entry]) -> dict[str, list[Entry]]:

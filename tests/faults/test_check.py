@@ -1,12 +1,17 @@
 """`tensorview check`: what is damaged is named, and dropped on request."""
 
+import contextlib
+import re
 import shutil
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 
 from tensorview.cli import main
+from tensorview.errors import RunError
+from tensorview.manifest import MANIFEST
 from tensorview.run import Run
 from tensorview.run_lock import RunLock
 from tensorview.run_writer import NewFile, RunWriter
@@ -188,6 +193,60 @@ def test_f6_a_lock_of_somebody_else_stays(run, held, capsys):
             f"tensorview: Cannot write in run '{run}': its file lock is not one of tensorview. "
             f"Move it away.\n"
         )
+
+
+@pytest.mark.parametrize("harm", ["gone", "empty", "garbage"])
+def test_f1_a_run_without_its_manifest_is_not_swept(run, capsys, harm):
+    """Neither by a repair nor by who goes on: its files are no orphans of a killed writer."""
+    if harm == "gone":
+        (run / MANIFEST).unlink()
+    else:
+        (run / MANIFEST).write_bytes(b"" if harm == "empty" else b"garbage\n")
+    before = content(run)
+    expected = (
+        f"Cannot write run '{run}': manifest.jsonl states nothing, and there are files of 3 "
+        f"steps. Put it back, or remove the folders of the views."
+    )
+
+    assert main(["check", str(run), "--repair"]) == 1
+    assert expected in capsys.readouterr().err
+    with pytest.raises(RunError, match=re.escape(expected)):
+        RunWriter(run)
+    assert {name: data for name, data in content(run).items() if name != "lock"} == before
+
+    for view in VIEWS:
+        shutil.rmtree(run / view)
+    assert check(run, "--repair", capsys=capsys)[0] == 0
+
+
+def test_f1_the_first_capture_of_a_killed_writer_is_swept(run):
+    """It was not stated yet: then nothing was lost but what was being written."""
+    for path in run.rglob("000000[23]0.vtp"):
+        path.unlink()
+    (run / MANIFEST).write_bytes(b"")
+    RunWriter(run).close()
+
+    assert list(run.rglob("*.vtp")) == []
+
+
+@pytest.mark.parametrize("other", ["flip", "lose"])
+def test_f3_a_repair_keeps_a_file_that_was_not_replaced_in_time(run, capsys, monkeypatch, other):
+    """A step was written again, and its writer ended before it moved the new file into place."""
+    with contextlib.closing(RunWriter(run)) as writer, monkeypatch.context() as patched:
+        patched.setattr("pathlib.Path.replace", Mock(side_effect=OSError(5, "I/O error")))
+        with pytest.raises(OSError, match="I/O error"):
+            writer.commit(
+                [NewFile(view="weights", layer=None, suffix=".vtp", data=b"new")],
+                step=10,
+                capture=3,
+            )
+    assert Run.open(run).read_bytes("weights", 10) == b"weights 10"
+    {"flip": flip, "lose": lose}[other](run)
+    check(run, "--repair", capsys=capsys)
+
+    assert check(run, capsys=capsys)[0] == 0
+    assert Run.open(run).read_bytes("weights", 10) == b"weights 10"
+    assert Run.open(run).next_capture == 4
 
 
 def test_f6_nothing_is_locked_that_is_no_run(tmp_path, capsys):
