@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import re
@@ -15,9 +16,9 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from tensorview.errors import RunError
-from tensorview.manifest import MANIFEST, Entry, Removal, file_name, read_entries, to_line
+from tensorview.manifest import MANIFEST, Entry, Removal, file_name, needed, read_entries, to_line
 from tensorview.pvd import Collection
-from tensorview.run import RUN_FILE, SCALARS_FILE, Run
+from tensorview.run import MAX_MANIFEST_BYTES, RUN_FILE, SCALARS_FILE, Run
 from tensorview.tabs import TABS
 from tensorview.thinning import CommittedCapture, Thinner
 from tensorview.whole_files import open_temporary, refuse_links, remove_inside, temporary_path
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 _IS_OURS = re.compile(r"\.?[0-9]{8,}\.(vtp|vti|csv)(\.tmp)?")
 LINGER_SECONDS = 10.0
 """Clients look for new lists once a second."""
+SHRINK_BYTES = 4 * 2**20
+"""Of a manifest from which captures were removed, before it is written anew for the first time;
+then whenever it has doubled."""
 SETTLE_SECONDS = 1.0
 """From one time that lists are written and the manifest is forced to disk to the next, while
 captures follow each other without a pause: either may take as long as the files of a capture."""
@@ -99,6 +103,7 @@ class RunWriter:
             there = [_committed(step, files.values()) for step, files in run.files.items()]
             self._thinner = Thinner(there, keep=keep)
         self._leaving: deque[tuple[float, Path]] = deque()
+        self._shrinks_at = SHRINK_BYTES
         self._settled = -math.inf
         self._is_settled = False
         with contextlib.ExitStack() as opened:
@@ -245,6 +250,25 @@ class RunWriter:
             self._leaving.extend((after, self.path / name) for name in capture.files)
         for listed in self._lists.values():
             listed.flush()
+        if os.fstat(self._manifest.fileno()).st_size >= self._shrinks_at:
+            self._shrink_manifest()
+
+    def _shrink_manifest(self) -> None:
+        """Write the manifest anew without what was removed."""
+        path = self.path / MANIFEST
+        with contextlib.ExitStack() as undo:
+            undo.callback(temporary_path(path).unlink, missing_ok=True)
+            with path.open("rb") as stream, open_temporary(path) as shrunk:
+                shrunk.writelines(map(to_line, needed(read_entries(stream)[0])))
+                size = shrunk.tell()
+                shrunk.flush()
+                os.fsync(shrunk.fileno())
+            manifest = undo.enter_context(temporary_path(path).open("ab+", buffering=0))
+            temporary_path(path).replace(path)
+            undo.pop_all()
+        self._manifest.close()
+        self._manifest = manifest
+        self._shrinks_at = min(max(2 * size, SHRINK_BYTES), MAX_MANIFEST_BYTES // 2)
 
     def _unlink_leaving(self, *, before: float) -> None:
         while self._leaving and self._leaving[0][0] <= before:
@@ -256,6 +280,8 @@ class RunWriter:
         descriptor = self._manifest.fileno()
         end = os.fstat(descriptor).st_size
         data = b"".join(map(to_line, entries))
+        if end + len(data) > MAX_MANIFEST_BYTES:
+            raise OSError(errno.EFBIG, f"{MANIFEST} is full: watch with keep=, or in a new run_dir")
         try:
             while data:
                 data = data[self._manifest.write(data) or 0 :]

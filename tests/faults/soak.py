@@ -53,8 +53,7 @@ def train(run: str, port: str, seconds: str) -> None:
             losses += train_steps(model, optimizer, 1)
             time.sleep(STEP_SECONDS)
             if len(losses) % 50 == 0:
-                open_files = len(list(Path("/proc/self/fd").iterdir()))
-                memory.append((time.monotonic(), anonymous_mib(), open_files))
+                memory.append((time.monotonic(), anonymous_mib(), open_files()))
     status = watcher.status()
     found = {
         "steps": len(losses),
@@ -85,6 +84,18 @@ def anonymous_mib() -> float:
         if line.startswith("Anonymous:"):
             return int(line.split()[1]) / 1024
     return 0.0
+
+
+def open_files() -> int:
+    """Count what this process holds open, but for the slots that it hands snapshots over in.
+
+    A file worker that is just being started again leaves more of these in use, up to its queue.
+    """
+    links = []
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):  # of the listing itself
+            links.append(path.readlink().name)
+    return sum(not name.startswith("tensorview-") for name in links)
 
 
 def worker_of(training: int, sink: str) -> int | None:
@@ -138,19 +149,19 @@ class Harm:
             self.slowest = max(self.slowest, time.monotonic() - self._waiting_since)
             self._waiting_since = None
         if now >= self._worker_at:
-            self._worker_at = now + WORKER_SECONDS
             full = self._free_at is not None
             files = full or self.done["file worker killed"] <= self.done["live worker killed"]
             sink = "files" if files else "live"
             pid = worker_of(self._training, sink)
             if pid is not None:
                 os.kill(pid, signal.SIGKILL)
+                self._worker_at = now + WORKER_SECONDS
                 self.done["file worker killed" if files else "live worker killed"] += 1
                 self._waiting_since = self._waiting_since if files else None
         if self._full_at and now >= self._full_at[0]:
             self._full_at.pop(0)
             self._free_at = now + FULL_SECONDS
-            self._worker_at = now + FULL_SECONDS / 2
+            self._worker_at = now + FULL_SECONDS / 3
             self.done["disk full"] += 1
         if self._free_at is not None:
             self._limit(full=now < self._free_at)
