@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _IS_OURS = re.compile(r"\.?[0-9]{8,}\.(vtp|vti|csv)(\.tmp)?")
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 LINGER_SECONDS = 10.0
 """Clients look for new lists once a second."""
 SHRINK_BYTES = 4 * 2**20
@@ -117,12 +118,9 @@ class RunWriter:
                 for files in run.files.values():
                     for view in by_view(files.values()):
                         self._list_of(view)
+                self._is_settled = self._has_room_for_lists()
             except OSError as error:
                 raise RunError(f"Cannot write run '{path}': {error.strerror}.") from None
-            with contextlib.suppress(OSError):  # of a full disk, which may be free again later
-                for listed in self._lists.values():
-                    listed.flush()
-                self._is_settled = True
             opened.pop_all()
 
     def commit(self, files: Sequence[NewFile], *, step: int, capture: int) -> None:
@@ -295,6 +293,17 @@ class RunWriter:
     def _sync(self) -> None:
         """Wait until the manifest is on disk."""
         os.fsync(self._manifest.fileno())
+
+    def _has_room_for_lists(self) -> bool:
+        """Write them, unless the disk is full; there may be room again before the next capture."""
+        try:
+            for listed in self._lists.values():
+                listed.flush()
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            return False
+        return True
 
     def _write_lists(self) -> None:
         for listed in self._lists.values():
