@@ -53,10 +53,10 @@ pictures: setup
 demo: setup
 	@$(BIN)/python examples/demo.py
 
-# Two at once: what waits for a screen or a viewer leaves a core for what computes.
+# Three at once on two cores: many wait, for a screen, a viewer or a worker.
 test: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	@$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+	@$(BIN)/python -m pytest -n 3 --no-loadscope-reorder
 
 # ParaView 5.13 and 6.1, as Debian has them; as root. The first run takes some minutes and 5 GB.
 test-paraviews: setup

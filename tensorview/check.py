@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,12 +13,14 @@ from tensorview.manifest import MANIFEST, to_line
 from tensorview.pvd import MAX_BYTES, listed_files
 from tensorview.run import Run
 from tensorview.run_lock import RunLock
-from tensorview.run_writer import RunWriter, by_view, orphans
+from tensorview.run_writer import RunWriter, by_view, orphans, refuse_lost_manifest
 from tensorview.whole_files import open_inside, remove_inside, replace_file
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterator
+
+    from tensorview.manifest import Entry
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,12 +29,15 @@ class Proof:
 
     Attributes:
         run: as it was opened.
+        whole_files: of the manifest, each with size and CRC of what is there: a writer that ended
+            before it replaced a file has left what an earlier line states.
         damaged: by file of the manifest, a sentence that says what is wrong with it.
         lists: by ``.pvd`` file, likewise.
         orphans: files that no line of the manifest states.
     """
 
     run: Run
+    whole_files: list[Entry]
     damaged: dict[str, str]
     lists: dict[str, str]
     orphans: list[str]
@@ -62,14 +68,22 @@ def prove(path: str | os.PathLike[str]) -> Proof:
         RunError: there is no run, or its ``run.json`` cannot be read or trusted.
     """
     run = Run.open(path)
-    damaged = {}
+    whole_files, damaged = [], {}
     for files in run.files.values():
         for file, entry in files.items():
             try:
-                run.read(entry)
+                data = run.read(entry)
             except RunError as error:
                 damaged[file] = str(error)
-    return Proof(run=run, damaged=damaged, lists=dict(_wrong_lists(run)), orphans=orphans(run))
+            else:
+                whole_files.append(entry._replace(size=len(data), crc32=zlib.crc32(data)))
+    return Proof(
+        run=run,
+        whole_files=whole_files,
+        damaged=damaged,
+        lists=dict(_wrong_lists(run)),
+        orphans=orphans(run),
+    )
 
 
 def repair(path: str | os.PathLike[str]) -> Proof:
@@ -79,23 +93,19 @@ def repair(path: str | os.PathLike[str]) -> Proof:
         What was found before.
 
     Raises:
-        RunError: it cannot be read, or another process writes in it.
+        RunError: it cannot be read, its manifest is lost, or another process writes in it.
         UnwritableRunError: it cannot be written.
     """
+    Run.open(path)  # no lock is made where there is no run
     with contextlib.closing(RunLock(Path(path))):
         proof = prove(path)
         if proof.whole:
             return proof
         run = proof.run
-        kept = [
-            entry
-            for files in run.files.values()
-            for file, entry in files.items()
-            if file not in proof.damaged
-        ]
+        refuse_lost_manifest(run, proof.orphans)
         try:
-            replace_file(run.path / MANIFEST, b"".join(map(to_line, kept)))
-            for file in (*proof.damaged, *proof.lists):
+            replace_file(run.path / MANIFEST, b"".join(map(to_line, proof.whole_files)))
+            for file in (*proof.damaged, *proof.lists, *proof.orphans):
                 with contextlib.suppress(OSError):  # a folder, or behind a link: not ours to remove
                     remove_inside(run.path, file)
             RunWriter(path).close()

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 from tensorview.errors import RunError, UnwritableRunError
-from tensorview.run import Run
+from tensorview.run import Run, read_run_id
 from tensorview.run_lock import RunLock
 from tensorview.run_writer import RunWriter
 
@@ -32,6 +32,7 @@ def continue_run(
         RunError: another process writes in it, it cannot be read, or its layers are others.
         UnwritableRunError: it cannot be written.
     """
+    read_run_id(path)  # no lock is made where there is no run
     lock = RunLock(path)
     with contextlib.ExitStack() as undo:
         undo.callback(lock.close)

@@ -20,7 +20,7 @@ from tensorview.launch import BOOTSTRAP, worker_environment
 from tensorview.run import Run
 from tensorview.snapshot import VIEWS
 from tensorview.tabs import TABS
-from tensorview.whole_files import temporary_path
+from tensorview.whole_files import refuse_links, temporary_path
 
 FAULT, NOTE = "tensorview: ", "note: "
 SIZE, LEAST_SIZE, LARGEST_SIZE = (1280, 960), (960, 720), (3840, 2880)
@@ -84,7 +84,7 @@ def export(
     for kind in [kind for kind, wanted in (("csv", csv), ("png", png)) if wanted]:
         made, doing = _KINDS[kind]
         folder = Path(out) if out is not None else run.path / made
-        _make_folder(folder, option="--out")
+        _make_folder(folder, option="--out", below=run.path if out is None else folder)
         options = {"kind": kind, "run_dir": str(run.path), "step": chosen, "folder": str(folder)}
         total = len(VIEWS) if kind == "csv" else 1 if tab else len(VIEWS) + 1
         count = _work(options | look, total=total, doing=doing)
@@ -96,7 +96,7 @@ def export(
 
 
 def _film(run: Run, path: Path, options: dict[str, object]) -> None:
-    _make_folder(path.parent, option="--movie")
+    _make_folder(path.parent, option="--movie", below=path.parent)
     options |= {"kind": "movie", "run_dir": str(run.path), "file": str(path)}
     steps = sorted(run.steps())
     try:
@@ -156,8 +156,10 @@ def _choose(run: Run, step: int | None) -> int:
     )
 
 
-def _make_folder(folder: Path, *, option: str) -> None:
+def _make_folder(folder: Path, *, option: str, below: Path) -> None:
+    """Make *folder*; a run of somebody else has no say in where it lies, *below* the run."""
     try:
+        refuse_links(folder, below=below)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tensorview.whole_files import open_to_append
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -79,9 +81,7 @@ def start(command: WorkerCommand, fds: tuple[int, ...]) -> subprocess.Popen[byte
         "fds": fds,
         "parent": os.getpid(),
     }
-    output: Any = subprocess.DEVNULL
-    if command.log_path is not None:
-        output = command.log_path.open("ab")
+    output = _open_log(command.log_path)
     try:
         return subprocess.Popen(
             [*command.python, str(BOOTSTRAP), "worker.main", json.dumps(options)],
@@ -93,8 +93,16 @@ def start(command: WorkerCommand, fds: tuple[int, ...]) -> subprocess.Popen[byte
             start_new_session=True,  # Ctrl-C is for the training
         )
     finally:
-        if command.log_path is not None:
-            output.close()
+        os.close(output)
+
+
+def _open_log(log_path: Path | None) -> int:
+    """Return the descriptor that a worker writes its log to; to nowhere, where that cannot be."""
+    if log_path is not None:
+        # In a run of somebody else it may be a link, or a pipe that nobody reads.
+        with contextlib.suppress(OSError):
+            return open_to_append(log_path)
+    return os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
 
 
 def last_words(log_path: Path | None) -> str:

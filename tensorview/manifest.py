@@ -1,9 +1,9 @@
 """The index of a run directory: which files it holds, what is in them, and whether they are whole.
 
 One JSON line a committed file, and one for every capture whose files were removed later; appended
-and never changed. A line counts only if everything in it has the right type and its ``file`` is
-exactly the name that its view, layer and step give, so a manifest can point nowhere but at the
-run's own files.
+and never changed, though lines of steps that are there no more may go. A line counts only if
+everything in it has the right type and its ``file`` is exactly the name that its view, layer and
+step give, so a manifest can point nowhere but at the run's own files.
 """
 
 from __future__ import annotations
@@ -175,3 +175,18 @@ def latest(entries: list[Entry | Removal]) -> dict[int, dict[str, Entry]]:
             files.clear()
         files[entry.file] = entry
     return dict(sorted(steps.items()))
+
+
+def needed(entries: list[Entry | Removal]) -> list[Entry | Removal]:
+    """Leave out what states nothing but steps that are there no more.
+
+    Of the others every line stays, since a file may hold what any of them states; and so does the
+    last capture's removal, after which numbers go on.
+    """
+    steps = latest(entries)
+    last = max((entry.capture for entry in entries), default=-1)
+    return [
+        entry
+        for entry in entries
+        if entry.step in steps or (isinstance(entry, Removal) and entry.capture == last)
+    ]

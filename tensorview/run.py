@@ -20,6 +20,7 @@ from tensorview.manifest import MANIFEST, Entry, Removal, latest, layer_part, re
 from tensorview.whole_files import create_file, open_inside
 
 RUN_FILE = "run.json"
+SCALARS_FILE = "scalars.csv"
 SCHEMA_VERSION = 1
 MAX_RUN_FILE_BYTES = 2 * 2**20
 MAX_MANIFEST_BYTES = 256 * 2**20

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import socket
 import time
 from typing import TYPE_CHECKING
@@ -30,6 +31,8 @@ MAX_OWNER_BYTES = 512
 WAIT_SECONDS = ORPHAN_SECONDS + 2.0
 POLL_SECONDS = 0.05
 
+_OURS = re.compile(rb"\0*|[0-9]+ \S+\n")
+"""After a power failure a file may hold zeros in place of what was written."""
 _UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 
 
@@ -50,6 +53,7 @@ class RunLock:
 
         Raises:
             RunError: somebody holds it, who is named.
+            RunError: likewise, where the file ``lock`` is somebody else's.
             UnwritableRunError: the file cannot be opened or written.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -58,12 +62,13 @@ class RunLock:
                 self.fd = os.open(path / LOCK_FILE, flags, 0o600)
                 undo.callback(os.close, self.fd)
                 self._take(path)
+                self._refuse_what_is_not_ours(path)
                 os.ftruncate(self.fd, 0)
                 os.pwrite(self.fd, f"{os.getpid()} {socket.gethostname()}\n".encode(), 0)
             except OSError as error:
                 raise UnwritableRunError(
                     f"Cannot write in run '{path}': {LOCK_FILE}: {error.strerror}. "
-                    f"Give another run_dir."
+                    f"Make it writable."
                 ) from None
             undo.pop_all()
         _held.add(self)
@@ -95,6 +100,14 @@ class RunLock:
                 return
             else:
                 return
+
+    def _refuse_what_is_not_ours(self, path: Path) -> None:
+        text = os.pread(self.fd, MAX_OWNER_BYTES, 0)
+        if not _OURS.fullmatch(text):
+            raise RunError(
+                f"Cannot write in run '{path}': its file {LOCK_FILE} is not one of tensorview. "
+                f"Move it away."
+            )
 
     def _owner(self) -> tuple[str, str]:
         """Who wrote itself into the file: process id and host."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import re
@@ -11,23 +12,28 @@ import zlib
 from collections import deque
 from dataclasses import dataclass
 from functools import partial, reduce
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from tensorview.errors import RunError
-from tensorview.manifest import MANIFEST, Entry, Removal, file_name, read_entries, to_line
+from tensorview.manifest import MANIFEST, Entry, Removal, file_name, needed, read_entries, to_line
 from tensorview.pvd import Collection
-from tensorview.run import Run
+from tensorview.run import MAX_MANIFEST_BYTES, RUN_FILE, SCALARS_FILE, Run
 from tensorview.tabs import TABS
 from tensorview.thinning import CommittedCapture, Thinner
-from tensorview.whole_files import refuse_links, remove_inside, temporary_path
+from tensorview.whole_files import open_temporary, refuse_links, remove_inside, temporary_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 _IS_OURS = re.compile(r"\.?[0-9]{8,}\.(vtp|vti|csv)(\.tmp)?")
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 LINGER_SECONDS = 10.0
 """Clients look for new lists once a second."""
+SHRINK_BYTES = 4 * 2**20
+"""Of a manifest from which captures were removed, before it is written anew for the first time;
+then whenever it has doubled."""
 SETTLE_SECONDS = 1.0
 """From one time that lists are written and the manifest is forced to disk to the next, while
 captures follow each other without a pause: either may take as long as the files of a capture."""
@@ -83,9 +89,11 @@ class RunWriter:
             keep: captures that are `tensorview.thinning.superfluous` are removed; None keeps all.
 
         Raises:
-            RunError: there is no run, or it cannot be written.
+            RunError: there is no run, its manifest is lost, or it cannot be written.
         """
         run = Run.open(path)
+        left = orphans(run)
+        refuse_lost_manifest(run, left)
         self.path: Path = run.path
         # Of a long run the files of its last step alone, unless earlier steps are written again.
         self.last_step = max(run.files, default=-1)
@@ -96,21 +104,21 @@ class RunWriter:
             there = [_committed(step, files.values()) for step, files in run.files.items()]
             self._thinner = Thinner(there, keep=keep)
         self._leaving: deque[tuple[float, Path]] = deque()
+        self._shrinks_at = SHRINK_BYTES
         self._settled = -math.inf
-        self._is_settled = True
+        self._is_settled = False
         with contextlib.ExitStack() as opened:
             try:
                 self._manifest = opened.enter_context(
                     (self.path / MANIFEST).open("ab+", buffering=0)
                 )
                 _cut_tail(self._manifest.fileno())
-                for orphan in orphans(run):
+                for orphan in left:
                     remove_inside(self.path, orphan)
                 for files in run.files.values():
                     for view in by_view(files.values()):
                         self._list_of(view)
-                for listed in self._lists.values():
-                    listed.flush()
+                self._is_settled = self._has_room_for_lists()
             except OSError as error:
                 raise RunError(f"Cannot write run '{path}': {error.strerror}.") from None
             opened.pop_all()
@@ -145,7 +153,7 @@ class RunWriter:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 refuse_links(path.parent, below=self.path)
                 temporaries.callback(temporary_path(path).unlink, missing_ok=True)
-                with temporary_path(path).open("wb") as stream:
+                with open_temporary(path) as stream:
                     stream.writelines(file.parts)
             for name in paths.keys() - known:
                 placed.callback(paths[name].unlink, missing_ok=True)
@@ -240,6 +248,25 @@ class RunWriter:
             self._leaving.extend((after, self.path / name) for name in capture.files)
         for listed in self._lists.values():
             listed.flush()
+        if os.fstat(self._manifest.fileno()).st_size >= self._shrinks_at:
+            self._shrink_manifest()
+
+    def _shrink_manifest(self) -> None:
+        """Write the manifest anew without what was removed."""
+        path = self.path / MANIFEST
+        with contextlib.ExitStack() as undo:
+            undo.callback(temporary_path(path).unlink, missing_ok=True)
+            with path.open("rb") as stream, open_temporary(path) as shrunk:
+                shrunk.writelines(map(to_line, needed(read_entries(stream)[0])))
+                size = shrunk.tell()
+                shrunk.flush()
+                os.fsync(shrunk.fileno())
+            manifest = undo.enter_context(temporary_path(path).open("ab+", buffering=0))
+            temporary_path(path).replace(path)
+            undo.pop_all()
+        self._manifest.close()
+        self._manifest = manifest
+        self._shrinks_at = min(max(2 * size, SHRINK_BYTES), MAX_MANIFEST_BYTES // 2)
 
     def _unlink_leaving(self, *, before: float) -> None:
         while self._leaving and self._leaving[0][0] <= before:
@@ -251,6 +278,8 @@ class RunWriter:
         descriptor = self._manifest.fileno()
         end = os.fstat(descriptor).st_size
         data = b"".join(map(to_line, entries))
+        if end + len(data) > MAX_MANIFEST_BYTES:
+            raise OSError(errno.EFBIG, f"{MANIFEST} is full: watch with keep=, or in a new run_dir")
         try:
             while data:
                 data = data[self._manifest.write(data) or 0 :]
@@ -264,6 +293,17 @@ class RunWriter:
     def _sync(self) -> None:
         """Wait until the manifest is on disk."""
         os.fsync(self._manifest.fileno())
+
+    def _has_room_for_lists(self) -> bool:
+        """Write them, unless the disk is full; there may be room again before the next capture."""
+        try:
+            for listed in self._lists.values():
+                listed.flush()
+        except OSError as error:
+            if error.errno not in _NO_ROOM:
+                raise
+            return False
+        return True
 
     def _write_lists(self) -> None:
         for listed in self._lists.values():
@@ -299,15 +339,36 @@ def orphans(run: Run) -> list[str]:
     Only such as a writer may have made, by folder and name; everything else is the user's.
     """
     stated = {file for files in run.files.values() for file in files}
-    found = [path.relative_to(run.path).as_posix() for path in run.path.glob(".*.tmp")]
-    for view in {view for views in TABS.values() for view in views}:
-        for folder in (run.path / view, run.path / f"{view}_atlas"):
-            # What is behind a link lies elsewhere, and belongs to somebody else.
-            for path in folder.rglob("*") if not folder.is_symlink() else ():
-                name = path.relative_to(run.path).as_posix()
-                if _IS_OURS.fullmatch(path.name) and name not in stated and not path.is_dir():
-                    found.append(name)
+    views = {view for views in TABS.values() for view in views}
+    folders = [run.path / folder for view in views for folder in (view, f"{view}_atlas")]
+    replaced = [path.with_name(f"{path.name}.pvd") for path in folders]
+    replaced += [run.path / name for name in (RUN_FILE, MANIFEST, SCALARS_FILE)]
+    temporaries = [temporary_path(path) for path in replaced]
+    found = [path.name for path in temporaries if os.path.lexists(path) and not path.is_dir()]
+    for folder in folders:
+        # What is behind a link lies elsewhere, and belongs to somebody else.
+        for path in folder.rglob("*") if not folder.is_symlink() else ():
+            name = path.relative_to(run.path).as_posix()
+            if _IS_OURS.fullmatch(path.name) and name not in stated and not path.is_dir():
+                found.append(name)
     return sorted(found)
+
+
+def refuse_lost_manifest(run: Run, orphans: Sequence[str]) -> None:
+    """Return if *orphans* are what a killed writer leaves.
+
+    It makes the manifest before any file, and states a capture before it writes the next one.
+
+    Raises:
+        RunError: more is there, and nothing in the manifest: so that is what was lost.
+    """
+    steps = {path.stem for path in map(PurePosixPath, orphans) if path.suffix != ".tmp"}
+    begun = 1 if os.path.lexists(run.path / MANIFEST) else 0
+    if run.next_capture == 0 and len(steps) > begun:
+        raise RunError(
+            f"Cannot write run '{run.path}': {MANIFEST} states nothing, and there are files of "
+            f"{len(steps)} steps. Put it back, or remove the folders of the views."
+        )
 
 
 def by_view(entries: Iterable[Entry]) -> dict[str, list[Entry]]:

@@ -25,7 +25,8 @@ def replace_file(path: Path, data: bytes) -> None:
     """
     temporary = temporary_path(path)
     try:
-        temporary.write_bytes(data)
+        with open_temporary(path) as stream:
+            stream.write(data)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -57,6 +58,36 @@ def create_file(path: Path, data: bytes) -> None:
 def temporary_path(path: Path) -> Path:
     """Return where the content of *path* is written before it is complete."""
     return path.with_name(f".{path.name}.tmp")
+
+
+def open_temporary(path: Path) -> BinaryIO:
+    """Make the file at `temporary_path` anew, and open it for writing.
+
+    What lay there goes, so that nothing is written through a link of somebody else.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    temporary = temporary_path(path)
+    temporary.unlink(missing_ok=True)
+    return temporary.open("xb")
+
+
+def open_to_append(path: Path) -> int:
+    """Open a plain file for reading and appending, made with mode 0600 where there is none.
+
+    Returns:
+        Its descriptor.
+
+    Raises:
+        OSError: it cannot be opened, is a link, or is not a plain file; nothing waits.
+    """
+    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    descriptor = os.open(path, flags, 0o600)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a plain file")
+    return descriptor
 
 
 def remove_inside(root: Path, file: str) -> None:

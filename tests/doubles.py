@@ -20,12 +20,21 @@ from typing import TYPE_CHECKING, Any
 from tensorview.client.recorder import Recorder
 from tensorview.launch import BOOTSTRAP
 from tensorview.outputs import Outputs, find_live
+from tensorview.processes import signs_of
 from tensorview.settings import DEFAULT_PORT, LiveTarget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+LONG = bool(os.environ.get("TENSORVIEW_LONG_TESTS"))
+"""Whether tests that have a long form are to take it."""
 POLL_SECONDS = 0.02
+
+
+def is_running(pid: int) -> bool:
+    """Say whether there is such a process that has not ended."""
+    signs = signs_of(pid)
+    return signs is not None and signs.state not in "ZX"
 
 
 def free_port() -> int:

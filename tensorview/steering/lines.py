@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-import stat
 from typing import TYPE_CHECKING
 
-from tensorview.whole_files import open_inside
+from tensorview.whole_files import open_inside, open_to_append
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,13 +27,10 @@ def append_line(folder: Path, name: str, line: bytes) -> None:
     Raises:
         OSError: it is not a plain file, or there is no room; nothing waits.
     """
-    flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-    descriptor = os.open(folder / name, flags, 0o600)
+    descriptor = open_to_append(folder / name)
     try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is not a plain file")
-        if status.st_size and os.pread(descriptor, 1, status.st_size - 1) != b"\n":
+        size = os.fstat(descriptor).st_size
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
             line = b"\n" + line
         if os.write(descriptor, line) < len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

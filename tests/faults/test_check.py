@@ -1,12 +1,17 @@
 """`tensorview check`: what is damaged is named, and dropped on request."""
 
+import contextlib
+import re
 import shutil
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import pytest
 
 from tensorview.cli import main
+from tensorview.errors import RunError
+from tensorview.manifest import MANIFEST
 from tensorview.run import Run
 from tensorview.run_lock import RunLock
 from tensorview.run_writer import NewFile, RunWriter
@@ -144,7 +149,13 @@ def test_what_is_damaged_is_named_and_dropped(run, capsys, harm):
 
 def test_files_of_the_user_are_no_orphans(run, capsys):
     """What we did not make is neither named nor removed."""
-    for name in ("notes.txt", "weights/mine.vtp", "pictures/00000010.png", "tables/00000010.csv"):
+    for name in (
+        "notes.txt",
+        "weights/mine.vtp",
+        "pictures/00000010.png",
+        "tables/00000010.csv",
+        ".checkpoint.pt.tmp",
+    ):
         (run / name).parent.mkdir(exist_ok=True)
         (run / name).write_text("mine")
     (run / "weights/00000010.vtp").unlink()
@@ -155,7 +166,98 @@ def test_files_of_the_user_are_no_orphans(run, capsys):
         "weights/mine.vtp",
         "pictures/00000010.png",
         "tables/00000010.csv",
+        ".checkpoint.pt.tmp",
     }
+
+
+def test_f1_a_worker_that_comes_again_leaves_files_of_the_user(run):
+    """It sweeps what one before it left, in the midst of a training that saves beside it."""
+    for name in (".checkpoint.pt.tmp", ".weights.pvd.tmp", ".scalars.csv.tmp"):
+        (run / name).write_text("half")
+    RunWriter(run).close()
+
+    assert [path.name for path in run.glob(".*")] == [".checkpoint.pt.tmp"]
+
+
+@pytest.mark.parametrize("held", [b"", b"\0\0", b"4321 host\n", b"4321\n", b"poetry 1.2\n[a]\n"])
+def test_f6_a_lock_of_somebody_else_stays(run, held, capsys):
+    """Only a file that is empty, or says who wrote here, is written."""
+    (run / "maps/00000020.vtp").unlink()
+    (run / "lock").write_bytes(held)
+    ours = held in (b"", b"\0\0", b"4321 host\n")
+
+    assert main(["check", str(run), "--repair"]) == (0 if ours else 1)
+    if not ours:
+        assert (run / "lock").read_bytes() == held
+        assert capsys.readouterr().err == (
+            f"tensorview: Cannot write in run '{run}': its file lock is not one of tensorview. "
+            f"Move it away.\n"
+        )
+
+
+@pytest.mark.parametrize("harm", ["gone", "empty", "garbage"])
+def test_f1_a_run_without_its_manifest_is_not_swept(run, capsys, harm):
+    """Neither by a repair nor by who goes on: its files are no orphans of a killed writer."""
+    if harm == "gone":
+        (run / MANIFEST).unlink()
+    else:
+        (run / MANIFEST).write_bytes(b"" if harm == "empty" else b"garbage\n")
+    before = content(run)
+    expected = (
+        f"Cannot write run '{run}': manifest.jsonl states nothing, and there are files of 3 "
+        f"steps. Put it back, or remove the folders of the views."
+    )
+
+    assert main(["check", str(run), "--repair"]) == 1
+    assert expected in capsys.readouterr().err
+    with pytest.raises(RunError, match=re.escape(expected)):
+        RunWriter(run)
+    assert {name: data for name, data in content(run).items() if name != "lock"} == before
+
+    for view in VIEWS:
+        shutil.rmtree(run / view)
+    assert check(run, "--repair", capsys=capsys)[0] == 0
+
+
+def test_f1_the_first_capture_of_a_killed_writer_is_swept(run):
+    """It was not stated yet: then nothing was lost but what was being written."""
+    for path in run.rglob("000000[23]0.vtp"):
+        path.unlink()
+    (run / MANIFEST).write_bytes(b"")
+    RunWriter(run).close()
+
+    assert list(run.rglob("*.vtp")) == []
+
+
+@pytest.mark.parametrize("other", ["flip", "lose"])
+def test_f3_a_repair_keeps_a_file_that_was_not_replaced_in_time(run, capsys, monkeypatch, other):
+    """A step was written again, and its writer ended before it moved the new file into place."""
+    with contextlib.closing(RunWriter(run)) as writer, monkeypatch.context() as patched:
+        patched.setattr("pathlib.Path.replace", Mock(side_effect=OSError(5, "I/O error")))
+        with pytest.raises(OSError, match="I/O error"):
+            writer.commit(
+                [NewFile(view="weights", layer=None, suffix=".vtp", data=b"new")],
+                step=10,
+                capture=3,
+            )
+    assert Run.open(run).read_bytes("weights", 10) == b"weights 10"
+    {"flip": flip, "lose": lose}[other](run)
+    check(run, "--repair", capsys=capsys)
+
+    assert check(run, capsys=capsys)[0] == 0
+    assert Run.open(run).read_bytes("weights", 10) == b"weights 10"
+    assert Run.open(run).next_capture == 4
+
+
+def test_f6_nothing_is_locked_that_is_no_run(tmp_path, capsys):
+    """Whoever repairs the wrong directory finds it as it was."""
+    for held in ((), ("lock",)):
+        for name in held:
+            (tmp_path / name).write_text("4321 host\n")
+
+        assert main(["check", str(tmp_path), "--repair"]) == 1
+        assert "there is no run.json in it" in capsys.readouterr().err
+        assert content(tmp_path) == dict.fromkeys(held, b"4321 host\n")
 
 
 def test_a_run_that_is_being_written_is_not_repaired(run, capsys):

@@ -1,7 +1,6 @@
 """However a training ends, with a viewer that hangs: soon, and with nothing of ours left."""
 
 import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tensorview.run import Run
-from tests.doubles import Viewer, free_port, wait_until
+from tests.doubles import LONG, Viewer, free_port, is_running, wait_until
 
 TRAINING = """
 import sys, time
@@ -35,7 +34,7 @@ sys.exit(3)
 """
 HANG_SECONDS = 15.0
 ENDS = {"exception": 1, "Ctrl-C twice": -signal.SIGINT, "SIGTERM": -signal.SIGTERM}
-if os.environ.get("TENSORVIEW_LONG_TESTS"):
+if LONG:
     ENDS |= {"sys.exit": 3, "Ctrl-C": -signal.SIGINT}
 
 
@@ -51,16 +50,10 @@ def end(process, folder, how):
             process.send_signal(signal.SIGINT)
 
 
-def runs(pid):
-    """Whether there is such a process that has not ended."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    return False
-
-
 @pytest.mark.paraview
 @pytest.mark.slow
 @pytest.mark.timeout(240)
+@pytest.mark.long
 def test_l9_every_end_is_soon_though_the_viewer_hangs(tmp_path):
     """Within 5 s on a free machine, Ctrl-C too; 10 s later nothing of ours runs; files whole."""
     processes, viewers, took, left = {}, {}, {}, {}
@@ -92,7 +85,7 @@ def test_l9_every_end_is_soon_though_the_viewer_hangs(tmp_path):
             took[how] = time.monotonic() - began
             left[how] = workers
         wait_until(
-            lambda: not any(runs(pid) for pids in left.values() for pid in pids),
+            lambda: not any(is_running(pid) for pids in left.values() for pid in pids),
             seconds=15,
             what="the end of all workers",
         )

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import tensorview
+from tensorview.continuing import continue_run
 from tensorview.errors import ConfigurationError, RunError
 from tensorview.run import Run
 from tensorview.run_lock import RunLock
@@ -132,6 +133,15 @@ def test_commands_of_before_are_not_obeyed_again(crashed):
 
     assert status.every == 50
     assert Run.open(crashed).steps()[-2:] == (58, 61)
+
+
+def test_f6_what_is_not_a_run_any_more_gets_no_lock(tmp_path):
+    """A manifest alone is no run to go on with."""
+    (tmp_path / "manifest.jsonl").write_text("")
+    with pytest.raises(RunError, match=r"there is no run.json in it"):
+        continue_run(tmp_path, after_step=1, layers=[])
+
+    assert [path.name for path in tmp_path.iterdir()] == ["manifest.jsonl"]
 
 
 @pytest.mark.parametrize("wrong", [-1, 1.5, "50", True])

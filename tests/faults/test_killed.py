@@ -1,23 +1,22 @@
 """Whatever is killed while it writes: files are whole, and a run opens."""
 
-import contextlib
 import os
 import random
 import signal
 import time
-from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tensorview.check import prove
 from tensorview.outputs import Outputs
 from tensorview.run import Run
 from tensorview.whole_files import replace_file
-from tests.doubles import wait_until
+from tests.doubles import LONG, is_running, wait_until
 from tests.snapshots import make_snapshot
 
 KILLED = [("worker", "training"), ("worker",), ("training",)]
-TIMES = 40 if os.environ.get("TENSORVIEW_LONG_TESTS") else 1
+TIMES = 40 if LONG else 1
 """Once: both. The others are in tests/transport/test_supervisor.py and test_going_on.py."""
 
 
@@ -32,12 +31,8 @@ def write_for_ever(path):
         time.sleep(0.05)  # so that little is on its way, and a worker ends soon
 
 
-def runs(pid):
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    return False
-
-
+@pytest.mark.long
+@pytest.mark.timeout(400)
 def test_f1_whatever_is_killed_while_writing_tears_no_file(tmp_path):
     """File worker, training, or both, at random moments, 40 times (short: once).
 
@@ -64,7 +59,7 @@ def test_f1_whatever_is_killed_while_writing_tears_no_file(tmp_path):
             os.kill(training, signal.SIGKILL)  # which nobody has waited for, ended or not
             os.waitpid(training, 0)
         worker = int((path / "pid").read_text())
-        wait_until(lambda: not runs(worker), seconds=15, what="the worker's end")  # noqa: B023
+        wait_until(lambda: not is_running(worker), seconds=15, what="the worker's end")  # noqa: B023
 
         assert prove(path).damaged == {}
     Outputs(run_path=path, formats=("vtp",), live=None, pipeline=None, paraview=None).close()

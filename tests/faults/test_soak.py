@@ -11,7 +11,7 @@ import pytest
 @pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_c4_a_soak_of_half_a_minute_keeps_every_promise():
-    """Viewer killed, disk full twice: nothing lost uncounted, and the training as unwatched."""
+    """Viewer and workers killed, disk full twice: nothing lost uncounted, training as unwatched."""
     done = subprocess.run(
         [sys.executable, "-m", "tests.faults.soak", "--minutes", "0.6"],
         cwd=Path(__file__).parents[2],

@@ -1,7 +1,6 @@
 """Whatever a viewer does, and if none ever comes: the training does not wait, and hears little."""
 
 import logging
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from tensorview import supervisor
 from tensorview.encoding import EncodedSnapshot
-from tests.doubles import PausingViewer, free_port, open_live, wait_until
+from tests.doubles import LONG, PausingViewer, free_port, open_live, wait_until
 from tests.snapshots import make_layer, make_snapshot
 
 pytestmark = pytest.mark.paraview
@@ -61,7 +60,7 @@ class Held:
 
 HELD_SECONDS = supervisor.HANDSHAKE_SECONDS + 1.0
 """A viewer that has taken frames is not called anew, however long it takes none."""
-SHORT_SECONDS = HELD_SECONDS if os.environ.get("TENSORVIEW_LONG_TESTS") else 4.0
+SHORT_SECONDS = HELD_SECONDS if LONG else 4.0
 SNAPSHOT_BYTES = 4_000_000
 
 
@@ -149,6 +148,7 @@ def prove_that_nothing_waited(held):
     assert held.uncounted == 0
 
 
+@pytest.mark.long
 def test_l2_a_stopped_viewer_holds_nobody(held):
     """Stopped for 10 s, while snapshots of 4 MB come: the hook never waits, memory stays bounded.
 
@@ -159,6 +159,7 @@ def test_l2_a_stopped_viewer_holds_nobody(held):
     assert held["stopped"].shown_after < 6.0
 
 
+@pytest.mark.long
 def test_l3_a_paused_viewer_holds_nobody(held):
     """The same where somebody presses Pause, and then Continue, in ParaView's menu."""
     prove_that_nothing_waited(held["paused"])

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import resource
+
 import numpy as np
 import pytest
 from vtkmodules.util.numpy_support import vtk_to_numpy
 from vtkmodules.vtkCommonDataModel import vtkPolyData
 
+from tensorview.check import prove
 from tensorview.errors import RunError
+from tensorview.pvd import listed_files
 from tensorview.run import Run
+from tensorview.run_writer import RunWriter
 from tensorview.worker import datasets
 from tensorview.worker.datasets import arrays, blocks, read_frame
 from tensorview.worker.frame import ATLAS_CHANNELS, CHANNELS
@@ -227,6 +233,38 @@ def test_f2_a_full_disk_drops_frames_and_nothing_else(path, rng, monkeypatch):
     assert Run.open(path).steps() == (50, 200)
     rows = (path / "scalars.csv").read_text().splitlines()
     assert [row.partition(",")[0] for row in rows] == ["step", "50", "200"]
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_f2_a_worker_can_begin_while_the_disk_is_full(path, rng, goes_on):
+    """It drops frames until there is room again; nothing earlier is lost, no later one either."""
+    frames = [make_frame(make_snapshot(rng, step=step)) for step in (10, 20, 30, 40)]
+    write(path, *frames[:3])
+    if goes_on:
+        with contextlib.closing(RunWriter(path)) as writer:
+            writer.remove_after(10)
+    steps = [10, 40] if goes_on else [10, 20, 30, 40]
+    (path / "weights.pvd").unlink()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        sink = FileSink(path, formats=("vtp",))
+        sink.idle()
+        with pytest.raises(OSError, match="File too large"):
+            sink.write(frames[3])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    sink.idle()
+    before = [step for step, _ in listed_files((path / "weights.pvd").read_bytes())]
+    sink.write(frames[3])
+    sink.close()
+
+    assert before == steps[:-1]
+    assert list(Run.open(path).steps()) == steps
+    assert [step for step, _ in listed_files((path / "weights.pvd").read_bytes())] == steps
+    lines = (path / "scalars.csv").read_text().splitlines()
+    assert [int(line.partition(",")[0]) for line in lines[1:]] == steps
+    assert prove(path).whole
 
 
 @pytest.mark.parametrize("formats", [(), ("vtk",), ("vtp", "xml")])

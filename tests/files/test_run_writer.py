@@ -27,7 +27,7 @@ from tensorview.pvd import LAG, Collection
 from tensorview.run import Run
 from tensorview.run_writer import NewFile, RunWriter
 from tensorview.whole_files import replace_file
-from tests.doubles import FILE_FAULTS, FailingFiles
+from tests.doubles import FILE_FAULTS, LONG, FailingFiles
 from tests.files.writing import VIEWS, content, files, is_whole
 
 WRITING = [sys.executable, "-m", "tests.files.writing"]
@@ -322,13 +322,14 @@ def test_f8_readers_see_only_complete_files(path):
     assert len(Run.open(path).steps()) == 2000
 
 
+@pytest.mark.long
 def test_f9_a_long_run_costs_no_more_per_capture(writer):
     """The last of 2,000 captures of 5 layers (long: 10,000) cost about as much as the second 100.
 
     The figure, of a whole training: row 13 of `python -m benchmarks.speed.long`.
     """
     costs = []
-    for step in range(10_000 if os.environ.get("TENSORVIEW_LONG_TESTS") else 2000):
+    for step in range(10_000 if LONG else 2000):
         layers = [
             NewFile(view="maps_atlas", layer=layer, suffix=".vti", data=b"x") for layer in "abcde"
         ]

@@ -1,6 +1,8 @@
 """A thinned run keeps what its rule says, and reads as one that never had the rest."""
 
+import contextlib
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -25,6 +27,7 @@ from tensorview.run_writer import NewFile, RunWriter
 from tensorview.thinning import superfluous
 from tensorview.worker.sinks.files import FileSink
 from tensorview.worker.views import make_frame
+from tests.doubles import FILE_FAULTS, FailingFiles
 from tests.files.test_run_writer import assert_whole, everything, listed
 from tests.files.writing import files
 from tests.networks import make_training, train_steps
@@ -95,6 +98,94 @@ def test_a_thinned_run_reads_as_one_that_never_had_the_rest(tmp_path):
     assert [step for step, _ in listed(path, "weights")] == kept
     assert [step for step, _ in listed(path, "maps_atlas")] == kept
     assert sorted(int(file.stem) for file in (path / "weights").iterdir()) == kept
+
+
+def small(step):
+    return [NewFile(view="weights", layer=None, suffix=".vtp", data=str(step).encode())]
+
+
+def test_f9_a_thinned_run_has_a_small_manifest(tmp_path, monkeypatch):
+    """It is written anew when it has doubled, and states the same; who opened the run goes on."""
+    monkeypatch.setattr("tensorview.run_writer.SHRINK_BYTES", 2**10)
+    path = Run.create(tmp_path / "run", settings={}).path
+    sizes = []
+    with contextlib.closing(RunWriter(path, keep=2)) as writer:
+        for step in range(100):
+            writer.commit(small(step), step=step, capture=step)
+            sizes.append((path / MANIFEST).stat().st_size)
+            if step == 50:
+                before = Run.open(path)
+    run = Run.open(path)
+
+    assert list(run.steps()) == thinned(range(100), keep=2)
+    assert [run.read_bytes("weights", step) for step in run.steps()] == [
+        str(step).encode() for step in run.steps()
+    ]
+    assert before.read_bytes("weights", 0) == b"0"
+    with pytest.raises(RemovedStepError):
+        before.read_bytes("weights", 50)
+    assert sizes != sorted(sizes)
+    assert max(sizes) < 4 * 2**10
+    assert run.next_capture == 100
+    assert run.damaged_lines == 0
+
+
+def test_f7_numbers_go_on_behind_captures_that_left_the_manifest(tmp_path, monkeypatch):
+    """Also where all that was removed was later than all that stays."""
+    monkeypatch.setattr("tensorview.run_writer.SHRINK_BYTES", 0)
+    path = Run.create(tmp_path / "run", settings={}).path
+    with contextlib.closing(RunWriter(path)) as writer:
+        for step in range(9):
+            writer.commit(small(step), step=step, capture=step)
+        before = (path / MANIFEST).stat().st_size
+        writer.remove_after(-1)
+    left = (path / MANIFEST).read_bytes()
+
+    assert Run.open(path).steps() == ()
+    assert Run.open(path).next_capture == 9
+    assert len(left) < before / 9
+    RunWriter(path).close()
+
+
+@pytest.mark.parametrize(("call", "error"), FILE_FAULTS)
+def test_f3_whichever_call_fails_the_manifest_is_old_or_new(tmp_path, monkeypatch, call, error):
+    """While it is written anew: it states the same, and the next capture is in it."""
+    monkeypatch.setattr("tensorview.run_writer.SHRINK_BYTES", 0)
+    for nth in itertools.count():
+        path = Run.create(tmp_path / f"run-{nth}", settings={}).path
+        with FailingFiles() as disk:
+            writer = RunWriter(path)
+            for step in (10, 20):
+                writer.commit(small(step), step=step, capture=step)
+            disk.fail(call, nth=nth, error=error)
+            with contextlib.suppress(OSError):
+                writer.remove_after(10)
+            failed = disk.failed
+            disk.heal()
+            assert Run.open(path).steps() in ((10,), (10, 20))
+            writer.commit(small(30), step=30, capture=30)
+            writer.close()
+
+        assert Run.open(path).steps()[-1] == 30
+        assert list(path.rglob(".*.tmp")) == []
+        if not failed:
+            break
+
+    assert Run.open(path).steps() == (10, 30)
+
+
+def test_f2_a_manifest_that_could_not_be_read_is_not_written(tmp_path, monkeypatch):
+    """What no longer fits is refused with a sentence; all that was written can be read."""
+    path = Run.create(tmp_path / "run", settings={}).path
+    writer = RunWriter(path)
+    writer.commit(small(0), step=0, capture=0)
+    size = (path / MANIFEST).stat().st_size
+    monkeypatch.setattr("tensorview.run_writer.MAX_MANIFEST_BYTES", size + 10)
+    with pytest.raises(OSError, match=r"manifest.jsonl is full: watch with keep=, or in a new run"):
+        writer.commit(small(1), step=1, capture=1)
+    writer.close()
+
+    assert Run.open(path).steps() == (0,)
 
 
 def test_a_removed_capture_s_files_stay_a_while(tmp_path, monkeypatch):

@@ -16,7 +16,8 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 os.environ["VTK_SMP_BACKEND_IN_USE"] = "Sequential"
 
 from tests.fuzz import harness  # noqa: E402  # as said above
-from tests.fuzz.targets import TARGETS, use_vtks_reader  # noqa: E402
+from tests.fuzz.runs import use_vtks_reader  # noqa: E402
+from tests.fuzz.targets import TARGETS  # noqa: E402
 
 FAILURES = Path(__file__).parent / "failures"
 

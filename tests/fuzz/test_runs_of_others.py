@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import sys
 import time
 import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,11 +16,14 @@ from vtkmodules.vtkCommonDataModel import vtkPolyData
 
 from tensorview.check import prove, repair
 from tensorview.errors import RunError
+from tensorview.export import export
+from tensorview.launch import WorkerCommand, start
 from tensorview.manifest import MANIFEST, Entry, to_line
 from tensorview.pvd import listed_files
 from tensorview.run import Run
 from tensorview.run_writer import NewFile, RunWriter
 from tensorview.steering import Answers, send
+from tensorview.whole_files import temporary_path
 from tensorview.worker.datasets import arrays, blocks, read_frame
 from tensorview.worker.sinks.scalars_csv import ScalarsCsv
 from tensorview.worker.views.datasets import array, equal_cells, polydata
@@ -269,6 +274,64 @@ def test_z2_a_capture_is_not_written_through_a_link(run):
         writer.commit(
             [NewFile(view="weights", layer=None, suffix=".vtp", data=b"new")], step=200, capture=9
         )
+    assert files_of(run.parent / "outside") == before
+
+
+@pytest.mark.parametrize("file", [MANIFEST, "weights.pvd", "scalars.csv", "weights/00000200.vtp"])
+def test_z2_no_temporary_file_leads_outside(run, file):
+    """Whoever repairs a run or goes on with one writes what he writes in it, links or not."""
+    before = files_of(run.parent / "outside")
+    path = run / file
+    temporary_path(path).symlink_to(run.parent / "outside" / "secret")
+    (run / "maps" / "00000050.vtp").unlink()
+    (run / "scalars.csv").unlink()
+
+    repair(run)
+    with contextlib.closing(RunWriter(run)) as writer:
+        temporary_path(path).unlink(missing_ok=True)
+        temporary_path(path).symlink_to(run.parent / "outside" / "secret")
+        writer.commit(
+            [NewFile(view="weights", layer=None, suffix=".vtp", data=b"new")], step=200, capture=9
+        )
+    scalars = ScalarsCsv(run, last_step=200)
+    scalars.add(200, {"loss": 1.0})
+    scalars.close()
+
+    assert files_of(run.parent / "outside") == before
+    assert not path.is_symlink()
+
+
+@pytest.mark.parametrize("instead", [as_link, as_pipe, as_folder])
+def test_z2_a_worker_s_log_goes_nowhere_else(run, instead):
+    """A link or a pipe in its place gets nothing and holds up nobody; the worker starts."""
+    before = files_of(run.parent / "outside")
+    log_path = run / "worker-files.log"
+    instead(log_path)
+    command = WorkerCommand(
+        python=(sys.executable, "-c", "print('said')"),
+        options={},
+        environment={},
+        log_path=log_path,
+        foreign_python=False,
+    )
+
+    assert start(command, ()).wait(timeout=60) == 0
+    assert files_of(run.parent / "outside") == before
+
+    command = replace(command, log_path=run / "worker-live.log")
+    assert start(command, ()).wait(timeout=60) == 0
+    assert command.log_path.read_text() == "said\n"
+    assert command.log_path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(("folder", "kind"), [("pictures", "png"), ("tables", "csv")])
+def test_z2_nothing_is_exported_through_a_link(run, folder, kind):
+    """Where a folder of the run is a link, pictures and tables are not written behind it."""
+    (run / folder).symlink_to("../outside")
+    before = files_of(run.parent / "outside")
+    with pytest.raises(RunError, match=f"Cannot write in '.*{folder}': it is a link. Give another"):
+        export(run, **{kind: True})
+
     assert files_of(run.parent / "outside") == before
 
 

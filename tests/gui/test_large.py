@@ -1,12 +1,10 @@
 """The real ParaView window on a deep network: every tab, the mouse, and the list of layers."""
 
-import os
-
 import numpy as np
 import pytest
 
 from benchmarks.speed.large import WEIGHTS_TAB, beside, ink, looked_at
-from tests.doubles import wait_until
+from tests.doubles import LONG, wait_until
 from tests.gui.desk import ACTIVATIONS_TAB, page, quarters
 from tests.steering.test_ctl import ctl
 
@@ -24,7 +22,7 @@ PARTS = {
 FIRST_BOX = (20, 573)
 """Of the list of layers."""
 LAYER = "layer3.2.conv2"
-NETWORK, LAYERS = ("ResNet50", 54) if os.environ.get("TENSORVIEW_LONG_TESTS") else ("ResNet20", 20)
+NETWORK, LAYERS = ("ResNet50", 54) if LONG else ("ResNet20", 20)
 SECONDS = 60
 """Hang limit of each picture and answer; on an idle machine of two cores most take one or two."""
 SHOWN = """

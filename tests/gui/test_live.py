@@ -1,7 +1,6 @@
 """The real ParaView window on real trainings: nobody clicks, and the picture is there."""
 
 import dataclasses
-import os
 import time
 
 import numpy as np
@@ -9,14 +8,14 @@ import pytest
 
 from tensorview.run import Run
 from tensorview.sockets import viewer_listens
-from tests.doubles import free_port, open_live, wait_until
+from tests.doubles import LONG, free_port, open_live, wait_until
 from tests.gui.desk import ALL_FOUR, Desk, is_coloured
 from tests.snapshots import make_layer, make_snapshot
 
 pytestmark = [pytest.mark.paraview, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-FRAMES = 500 if os.environ.get("TENSORVIEW_LONG_TESTS") else 60
+FRAMES = 500 if LONG else 60
 
 
 THRESHOLD = """

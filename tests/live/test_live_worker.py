@@ -15,12 +15,21 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 from tensorview.run import Run
 from tensorview.whole_files import replace_file
 from tensorview.worker.datasets import read_frame
-from tests.doubles import Listener, SlowWire, Viewer, free_port, open_live, wait_until
+from tests.doubles import (
+    LONG,
+    Listener,
+    SlowWire,
+    Viewer,
+    free_port,
+    is_running,
+    open_live,
+    wait_until,
+)
 from tests.snapshots import make_layer, make_snapshot
 
 pytestmark = pytest.mark.paraview
 
-VIEWERS = 20 if os.environ.get("TENSORVIEW_LONG_TESTS") else 2
+VIEWERS = 20 if LONG else 2
 
 
 def snapshot(index):
@@ -49,19 +58,14 @@ def publish_until(outputs, condition, *, seconds, what, first=0):
     return longest
 
 
-def is_alive(pid):
-    """Whether a process runs, and has not just not been waited for."""
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
-
-
 def resources(pid):
     """Open descriptors of a process, and its anonymous memory in MiB."""
     (kib,) = re.findall(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     return len(list(Path(f"/proc/{pid}/fd").iterdir())), int(kib) / 1024
 
 
+@pytest.mark.long
+@pytest.mark.timeout(400)
 def test_l4_a_viewer_may_come_go_and_come_back(tmp_path):
     """Killed and restarted 20 times (short: twice), each is served, as is one that comes late.
 
@@ -227,7 +231,7 @@ def test_l9_the_live_worker_ends_with_its_parent(tmp_path):
             os.waitpid(pid, 0)
         worker = int((tmp_path / "pid").read_text())
 
-        wait_until(lambda: not is_alive(worker), seconds=5, what="its end")
+        wait_until(lambda: not is_running(worker), seconds=5, what="its end")
 
 
 def large_snapshot(step):
@@ -277,9 +281,9 @@ def test_l9_a_viewer_outlives_a_training_that_ends_while_a_frame_is_sent(tmp_pat
                 os.kill(training, signal.SIGKILL)
             else:
                 (tmp_path / "close").touch()
-            wait_until(lambda: not is_alive(training), seconds=10, what="the end of the training")
+            wait_until(lambda: not is_running(training), seconds=10, what="the end of the training")
             wire.let_go()
-            wait_until(lambda: not is_alive(worker), seconds=10, what="the end of the worker")
+            wait_until(lambda: not is_running(worker), seconds=10, what="the end of the worker")
         with live_outputs(tmp_path, port) as outputs:
             shown = len(viewer.steps())
             publish_until(
@@ -296,5 +300,5 @@ def test_l9_a_worker_that_is_held_in_a_frame_does_not_stay(tmp_path):
         os.kill(training, signal.SIGKILL)
         time.sleep(2.0)
 
-        assert is_alive(worker)
-        wait_until(lambda: not is_alive(worker), seconds=10, what="the end of the worker")
+        assert is_running(worker)
+        wait_until(lambda: not is_running(worker), seconds=10, what="the end of the worker")

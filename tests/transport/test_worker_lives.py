@@ -170,6 +170,25 @@ def test_l9_a_live_worker_that_somebody_stopped_ends_too(tmp_path):
     assert worker._process.returncode == -signal.SIGUSR1
 
 
+def test_l9_a_worker_whose_training_has_ended_already_ends():
+    """No signal comes any more of an end that was before it hung on."""
+    lifeline = Lifeline()
+    fd = os.dup(lifeline.worker_fd)
+    lifeline.close()
+    script = (
+        "import sys, time; from tensorview.lifeline import hang_on; hang_on(int(sys.argv[1]));"
+        "time.sleep(60)"
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", script, str(fd)], pass_fds=[fd], timeout=20, check=False
+        )
+    finally:
+        os.close(fd)
+
+    assert done.returncode == -signal.SIGUSR1
+
+
 def test_l9_a_worker_ends_with_its_training_whatever_started_it():
     """A thread that has ended long since, in a training that ignores and blocks the signal."""
     script = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tensorview.errors import RunError
-from tensorview.whole_files import temporary_path
+from tensorview.whole_files import open_temporary, temporary_path
 from tensorview.worker.datasets import read_frame
 from tensorview.worker.pictures import pages
 from tensorview.worker.pictures.encoders import encoder
@@ -60,7 +60,8 @@ def film(
     faults: list[str] = []
     temporary = temporary_path(path)
     try:
-        temporary.touch()  # Python says better than an encoder why a file cannot be written
+        # Python says better than an encoder why a file cannot be written.
+        open_temporary(path).close()
         with Stage(size) as stage:
 
             def page(frame: Frame) -> NDArray[Any]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
+import math
 import os
 from typing import TYPE_CHECKING
 
 from tensorview.errors import RunError
+from tensorview.run import SCALARS_FILE
 from tensorview.whole_files import open_inside, replace_file
 from tensorview.worker.csv_text import line, restore, text
 
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-NAME = "scalars.csv"
 MAX_BYTES = 2**30
 
 
@@ -37,9 +38,10 @@ class ScalarsCsv:
         Raises:
             RunError: the file is not one that this class wrote.
         """
-        self._path = run_path / NAME
+        self._path = run_path / SCALARS_FILE
         self._columns: list[str] = []
         self._last = -1
+        self._valid_up_to = math.inf
         self._end = 0
         self._pending: dict[int, dict[str, str]] = {}
         if os.path.lexists(self._path):
@@ -47,7 +49,9 @@ class ScalarsCsv:
             self._columns = list(dict.fromkeys(name for row in rows.values() for name in row))
             self._last = max(rows, default=-1)
             if self._last > last_step:
-                self._replace({step: row for step, row in rows.items() if step <= last_step})
+                self._valid_up_to = last_step
+                with contextlib.suppress(OSError):  # a full disk may be free again when a row comes
+                    self._rewrite()
 
     def add(self, step: int, row: Mapping[str, float]) -> None:
         """Add the row of *step*. What cannot be written is kept, and written with the next one."""
@@ -67,10 +71,11 @@ class ScalarsCsv:
         self._flush()
 
     def _flush(self) -> None:
-        if not self._pending:
+        is_valid = self._valid_up_to == math.inf
+        if is_valid and not self._pending:
             return
         known = set(self._columns)
-        follows = min(self._pending) > self._last and self._path.exists()
+        follows = is_valid and min(self._pending) > self._last and self._path.exists()
         if follows and all(known.issuperset(row) for row in self._pending.values()):
             self._append()
         else:
@@ -88,8 +93,9 @@ class ScalarsCsv:
         self._last = max(self._pending)
 
     def _rewrite(self) -> None:
-        rows = (self._read()[0] if os.path.lexists(self._path) else {}) | self._pending
-        self._replace(dict(sorted(rows.items())))
+        known = self._read()[0] if os.path.lexists(self._path) else {}
+        rows = {step: row for step, row in known.items() if step <= self._valid_up_to}
+        self._replace(dict(sorted((rows | self._pending).items())))
 
     def _replace(self, rows: Mapping[int, Mapping[str, str]]) -> None:
         columns = list(dict.fromkeys(name for row in rows.values() for name in row))
@@ -100,11 +106,12 @@ class ScalarsCsv:
         self._columns = columns
         self._end = len(data)
         self._last = max(rows, default=-1)
+        self._valid_up_to = math.inf
 
     def _read(self) -> tuple[dict[int, dict[str, str]], int]:
         """Return the complete rows by step, and where they end."""
         try:
-            with open_inside(self._path.parent, NAME, limit=MAX_BYTES) as stream:
+            with open_inside(self._path.parent, SCALARS_FILE, limit=MAX_BYTES) as stream:
                 whole, _, _ = stream.read().rpartition(b"\n")
             lines = csv.reader(io.StringIO(whole.decode(), newline=""), strict=True)
             header = [restore(name) for name in next(lines, [])]
