@@ -272,13 +272,19 @@ def test_f1_killed_writers_tear_no_file(tmp_path):
     for number in range(4):
         path = Run.create(tmp_path / f"run-{number}", settings={}).path
         for _ in range(10):
+            committed, commits = os.pipe()
             pid = os.fork()
             if pid == 0:
                 writer = RunWriter(path)
                 for step in itertools.count(writer.last_step + 1):
                     writer.commit(LARGE[step % len(LARGE)], step=step, capture=step)
-            time.sleep(rng.uniform(0, 0.06))
+                    os.write(commits, b".")
+            os.close(commits)
+            for _ in range(rng.randrange(4)):  # on a busy machine, too, some are written
+                os.read(committed, 1)
+            time.sleep(rng.uniform(0, 0.04))
             os.kill(pid, signal.SIGKILL)
+            os.close(committed)
             assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
             killed = Run.open(path)
             for view in ("weights", "maps"):
