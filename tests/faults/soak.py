@@ -151,7 +151,7 @@ class Harm:
             self._waiting_since = None
         if now >= self._worker_at:
             full = self._free_at is not None
-            files = full or self.done["file worker killed"] <= self.done["live worker killed"]
+            files = full or self.done["file worker killed"] < self.done["live worker killed"]
             sink = "files" if files else "live"
             pid = worker_of(self._training, sink)
             if pid is not None:
