@@ -15,7 +15,7 @@ from tensorview.whole_files import open_inside, replace_file
 from tensorview.worker.csv_text import line, restore, text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
 MAX_BYTES = 2**30
@@ -83,8 +83,7 @@ class ScalarsCsv:
         self._pending.clear()
 
     def _append(self) -> None:
-        rows = self._pending.values()
-        data = "".join(line(row.get(name, "") for name in self._columns) for row in rows).encode()
+        data = to_lines(self._pending.values(), self._columns).encode()
         with self._path.open("r+b") as stream:
             stream.truncate(self._end)  # what a failed or killed writer left
             stream.seek(self._end)
@@ -99,8 +98,7 @@ class ScalarsCsv:
 
     def _replace(self, rows: Mapping[int, Mapping[str, str]]) -> None:
         columns = list(dict.fromkeys(name for row in rows.values() for name in row))
-        lines = (line(row.get(name, "") for name in columns) for row in rows.values())
-        data = (line(map(text, columns)) + "".join(lines)).encode()
+        data = (line(map(text, columns)) + to_lines(rows.values(), columns)).encode()
         replace_file(self._path, data)
         # Not before: as long as it fails, the file has the former ones.
         self._columns = columns
@@ -123,3 +121,8 @@ class ScalarsCsv:
             raise RunError(
                 f"Cannot continue '{self._path}': it is not as it was written. Move it away."
             ) from None
+
+
+def to_lines(rows: Iterable[Mapping[str, str]], columns: Sequence[str]) -> str:
+    """Write rows under *columns*; what a row lacks stays empty."""
+    return "".join(line(row.get(name, "") for name in columns) for row in rows)
