@@ -13,7 +13,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from tensorview.transport import open_unlinked
+from tensorview.slots import open_unlinked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

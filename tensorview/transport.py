@@ -5,23 +5,21 @@ token owns its slot. The writer keeps the pipe's read end too, so it can take an
 and overwrite the slot: that is how the newest snapshot replaces an older one without waiting.
 Acknowledgements come back as JSON lines through a second pipe.
 
-What stands in a slot: `tensorview.encoding`.
+What stands in a slot: `tensorview.encoding`. Where it is: `tensorview.slots`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-import mmap
 import os
 import select
 import struct
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensorview.encoding import MAX_BYTES, decode
-from tensorview.errors import SnapshotError, TransportError
+from tensorview.errors import SnapshotError
+from tensorview.slots import SLOT_STRIDE, Mappings, SlotFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +30,6 @@ if TYPE_CHECKING:
 ORPHAN_SECONDS = 10.0
 """For so long a file worker writes what a training that is gone had handed over."""
 TOKEN = struct.Struct("<QQQ")  # slot, bytes of the frame, sequence number
-SLOT_STRIDE = MAX_BYTES
-"""Distance between slots in the file. It is sparse: only what a slot really needs is allocated."""
 PIECE_BYTES = 65536
 MAX_PIECES = 16
 """Of what a worker said are taken at once: one that never stops must not hold the training."""
@@ -46,88 +42,6 @@ def wait_readable(fd: int, timeout_seconds: float) -> bool:
     poll = select.poll()
     poll.register(fd, select.POLLIN)
     return bool(poll.poll(max(0, round(timeout_seconds * 1000))))
-
-
-def _allocate(fd: int, offset: int, nbytes: int) -> None:
-    if hasattr(os, "posix_fallocate"):
-        os.posix_fallocate(fd, offset, nbytes)
-    else:  # macOS: the temporary directory is a disk, not memory
-        os.ftruncate(fd, max(os.fstat(fd).st_size, offset + nbytes))
-
-
-class SlotFile:
-    """An unlinked file that two processes map slot by slot.
-
-    Raises:
-        TransportError: neither shared memory nor the temporary directory takes the file.
-    """
-
-    def __init__(self) -> None:
-        self.fd = open_unlinked(2**20)
-        self._maps: dict[int, mmap.mmap] = {}
-
-    def reserve(self, slot: int, nbytes: int) -> memoryview:
-        """Make *nbytes* of *slot* writable.
-
-        Raises:
-            TransportError: the memory is not there. (Writing to a full tmpfs without asking
-                first would kill this process with SIGBUS.)
-        """
-        mapping = self._maps.get(slot)
-        if mapping is None or len(mapping) < nbytes:
-            # A quarter more than asked: snapshots grow as trajectories do.
-            size = min(SLOT_STRIDE, -(-(nbytes * 5 // 4) // mmap.PAGESIZE) * mmap.PAGESIZE)
-            try:
-                _allocate(self.fd, slot * SLOT_STRIDE, size)
-                # It takes a descriptor, of which there may be no more.
-                mapping = mmap.mmap(self.fd, size, offset=slot * SLOT_STRIDE)
-            except OSError as error:
-                raise TransportError(
-                    f"Cannot hand over a snapshot of {nbytes} bytes: {error.strerror}. "
-                    f"Free shared memory, or watch fewer layers with layers=[...]."
-                ) from None
-            self._maps[slot] = mapping
-        return memoryview(mapping)
-
-    def sizes(self) -> dict[int, int]:
-        """Bytes that each slot takes."""
-        return {slot: len(mapping) for slot, mapping in self._maps.items()}
-
-    def release(self, slot: int) -> None:
-        """Give the memory of *slot* back."""
-        mapping = self._maps.pop(slot, None)
-        if mapping is not None:
-            with contextlib.suppress(OSError):  # a file system that cannot punch holes
-                mapping.madvise(mmap.MADV_REMOVE)
-
-    def close(self) -> None:
-        """Give mappings and file back."""
-        self._maps.clear()
-        os.close(self.fd)
-
-
-def open_unlinked(nbytes: int) -> int:
-    """Open a file of *nbytes* in memory that has no name, so that nobody else can open it.
-
-    Raises:
-        TransportError: neither shared memory nor the temporary directory takes it.
-    """
-    tried = []
-    for place in (Path("/dev/shm"), Path(tempfile.gettempdir())):  # noqa: S108  # POSIX shared memory
-        try:
-            fd, path = tempfile.mkstemp(prefix="tensorview-", dir=place)
-        except OSError as error:
-            tried.append(f"{place}: {error.strerror}")
-            continue
-        os.unlink(path)  # noqa: PTH108  # mkstemp returns a string
-        try:
-            _allocate(fd, 0, nbytes)
-        except OSError as error:
-            os.close(fd)
-            tried.append(f"{place}: {error.strerror}")
-            continue
-        return fd
-    raise TransportError(f"No place to hand snapshots over ({'; '.join(tried)}). Set TMPDIR.")
 
 
 class Sender:
@@ -301,7 +215,7 @@ class Receiver:
         self._token_fd = token_fd
         self._ack_fd = ack_fd
         self._slot_fd = slot_fd
-        self._maps: dict[int, mmap.mmap] = {}
+        self._mappings = Mappings(slot_fd, writable=False)
 
     def receive(self, timeout_seconds: float) -> tuple[int, Snapshot | SnapshotError] | None:
         """Wait for the next snapshot.
@@ -328,12 +242,7 @@ class Receiver:
                 f"Cannot read a snapshot: {nbytes} bytes are announced in slot {slot}, which has "
                 f"at most {max(0, min(MAX_BYTES, there))}."
             )
-        mapping = self._maps.get(slot)
-        if mapping is None or len(mapping) < nbytes:
-            size = -(-nbytes // mmap.PAGESIZE) * mmap.PAGESIZE
-            offset = slot * SLOT_STRIDE
-            mapping = mmap.mmap(self._slot_fd, size, access=mmap.ACCESS_READ, offset=offset)
-            self._maps[slot] = mapping
+        mapping = self._mappings.of(slot, nbytes)
         try:
             return slot, decode(memoryview(mapping)[:nbytes])
         except SnapshotError as error:

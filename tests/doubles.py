@@ -37,6 +37,11 @@ def is_running(pid: int) -> bool:
     return signs is not None and signs.state not in "ZX"
 
 
+def open_files(pid: int | None = None) -> int:
+    """Count what a process holds open, of this one where *pid* is None."""
+    return sum(1 for _ in Path(f"/proc/{pid or 'self'}/fd").iterdir())
+
+
 def free_port() -> int:
     """Return a port that nobody listens on."""
     with socket.socket() as probe:

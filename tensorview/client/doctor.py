@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from tensorview.client.paraview import PVPYTHON_VARIABLE, find_paraview
 from tensorview.errors import ParaViewError, TransportError
 from tensorview.settings import DEFAULT_PORT
+from tensorview.slots import SlotFile
 from tensorview.sockets import listener, viewer_listens
-from tensorview.transport import SlotFile
 
 
 @dataclass(frozen=True, kw_only=True)

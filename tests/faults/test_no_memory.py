@@ -9,7 +9,7 @@ import signal
 import pytest
 
 import tensorview
-from tensorview import transport
+from tensorview import slots
 from tensorview.run import Run
 from tests.doubles import wait_until
 from tests.networks import make_training, train_steps
@@ -35,7 +35,7 @@ def errors(caplog):
 
 def test_f10_without_any_shared_memory_files_are_off(tmp_path, monkeypatch, caplog, unwatched):
     """Neither /dev/shm nor the temporary directory: one sentence, and training as without us."""
-    monkeypatch.setattr(transport.tempfile, "mkstemp", refuse(errno.ENOSPC))
+    monkeypatch.setattr(slots.tempfile, "mkstemp", refuse(errno.ENOSPC))
     model, optimizer = make_training()
     with tensorview.watch(
         model, optimizer, every=1, run_dir=tmp_path / "run", live=False
@@ -64,7 +64,7 @@ def test_f10_shared_memory_that_fills_up_costs_captures_and_no_signal(tmp_path, 
     ) as watcher:
         worker = watcher._outputs.workers["files"]
         os.kill(worker.pid, signal.SIGSTOP)  # so that one slot is not enough
-        resource.setrlimit(resource.RLIMIT_FSIZE, (transport.SLOT_STRIDE, hard))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (slots.SLOT_STRIDE, hard))
         try:
             losses = train_steps(model, optimizer, STEPS)
         finally:

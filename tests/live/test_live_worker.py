@@ -22,6 +22,7 @@ from tests.doubles import (
     Viewer,
     free_port,
     is_running,
+    open_files,
     open_live,
     wait_until,
 )
@@ -61,7 +62,7 @@ def publish_until(outputs, condition, *, seconds, what, first=0):
 def resources(pid):
     """Open descriptors of a process, and its anonymous memory in MiB."""
     (kib,) = re.findall(r"RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return len(list(Path(f"/proc/{pid}/fd").iterdir())), int(kib) / 1024
+    return open_files(pid), int(kib) / 1024
 
 
 @pytest.mark.long

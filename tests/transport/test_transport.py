@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tensorview import encoding, transport
+from tensorview import encoding, slots
 from tensorview.encoding import EncodedSnapshot, decode
 from tensorview.errors import SnapshotError, TransportError
 from tensorview.snapshot import to_table
 from tensorview.transport import Receiver, Sender
+from tests.doubles import open_files
 from tests.snapshots import make_layer, make_snapshot
 
 
@@ -176,12 +177,30 @@ def test_f10_too_many_open_files_is_a_sentence(snapshot, pair, monkeypatch):
 
     sender, _ = pair(slots=2, max_bytes=2**30)
     with monkeypatch.context() as patched:
-        patched.setattr(transport.mmap, "mmap", refuse)
+        patched.setattr(slots.mmap, "mmap", refuse)
         with pytest.raises(TransportError, match=r"^Cannot hand over .*: Too many open files\."):
             sender.send(EncodedSnapshot(snapshot))
 
     assert sender.in_flight == 0
     assert sender.send(EncodedSnapshot(snapshot))
+
+
+def test_f10_a_long_queue_takes_few_descriptors(pair):
+    """However many snapshots wait for a worker, and whichever are read, a training keeps its own.
+
+    What was written through a mapping that is no more there arrives bit for bit.
+    """
+    sender, receiver = pair(slots=256, max_bytes=2**30)
+    sent = [make_snapshot(np.random.default_rng(seed), step=50 * seed) for seed in range(1, 257)]
+    before = open_files()
+    for snapshot in sent:
+        assert sender.send(EncodedSnapshot(snapshot))
+    writing = open_files() - before
+    received = [receiver.receive(1.0)[1] for _ in sent]
+
+    assert 0 < writing <= 8
+    assert open_files() - before <= 16
+    assert all(map(same, sent, received))
 
 
 def test_f10_memory_is_there_before_it_is_written(snapshot, pair):
@@ -196,15 +215,15 @@ def test_f10_memory_is_there_before_it_is_written(snapshot, pair):
 
 def test_f10_shared_memory_falls_back_to_the_temporary_directory(monkeypatch, tmp_path, snapshot):
     """Without /dev/shm the temporary directory takes the file, and leaves nothing in it."""
-    real = transport.tempfile.mkstemp
+    real = slots.tempfile.mkstemp
 
     def no_shm(*, prefix, dir):  # noqa: A002
         if str(dir) == "/dev/shm":  # noqa: S108
             raise OSError(2, "No such file or directory")
         return real(prefix=prefix, dir=dir)
 
-    monkeypatch.setattr(transport.tempfile, "mkstemp", no_shm)
-    monkeypatch.setattr(transport.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(slots.tempfile, "mkstemp", no_shm)
+    monkeypatch.setattr(slots.tempfile, "gettempdir", lambda: str(tmp_path))
     sender = Sender(slots=2, max_bytes=2**30)
 
     assert sender.send(EncodedSnapshot(snapshot))
