@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from tensorview.client.paraview import INSTALL_HINT, NO_MPI, ParaView, find_paraview, find_pvpython
 from tensorview.continuing import continue_run
 from tensorview.encoding import EncodedSnapshot
-from tensorview.errors import ParaViewError, TransportError, UnwritableRunError
+from tensorview.errors import ParaViewError, RunError, TransportError, UnwritableRunError
 from tensorview.launch import WorkerCommand
-from tensorview.run import Run, holds_run
+from tensorview.run import RUN_FILE, Run, holds_run
 from tensorview.run_lock import RunLock
 from tensorview.sockets import HERE, viewer_listens
 from tensorview.status import SinkStatus
@@ -72,12 +72,25 @@ def open_run(settings: Settings, description: dict[str, Any]) -> tuple[Run, RunL
             )
         else:
             run = Run.create(settings.run_dir, settings=about)
-        lock = RunLock(run.path)
+        lock = _lock_new(run)
     except UnwritableRunError as error:
         log.warning("%s Nothing is written, live only.", error)
         return None
     log.info("Writing to %s.", run.path)
     return run, lock
+
+
+def _lock_new(run: Run) -> RunLock:
+    """Take the lock of a run that was just made; where that fails there is no run, as before.
+
+    Raises:
+        RunError: as `RunLock`, such as for a file of somebody else of that name.
+    """
+    try:
+        return RunLock(run.path)
+    except RunError:
+        (run.path / RUN_FILE).unlink(missing_ok=True)
+        raise
 
 
 class Outputs:

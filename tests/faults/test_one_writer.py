@@ -140,3 +140,16 @@ def test_a_lock_is_given_back(tmp_path):
     with pytest.raises(RunError, match="has the layers"):
         tensorview.watch(model, layers=["fc"], run_dir=tmp_path / "run", start_step=6, live=False)
     RunLock(tmp_path / "run").close()
+
+
+def test_f6_a_lock_of_somebody_else_is_refused_before_there_is_a_run(tmp_path):
+    """Once it is moved away, as the message asks, the same call makes the run."""
+    run, (model, optimizer) = tmp_path / "run", make_training()
+    run.mkdir()
+    (run / "lock").write_text("poetry 1.2\n")
+    with pytest.raises(RunError, match=r"its file lock is not one of tensorview\. Move it away\."):
+        tensorview.watch(model, optimizer, run_dir=run, live=False)
+
+    assert [path.name for path in run.iterdir()] == ["lock"]
+    (run / "lock").unlink()
+    tensorview.watch(model, optimizer, run_dir=run, live=False).close()
