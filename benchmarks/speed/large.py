@@ -28,7 +28,6 @@ LEAST_INK = 0.02
 WEIGHTS_TAB = (486, 189)
 TURN_FROM, TURN_TO = (800, 500), (1000, 600)
 MOVES = 60
-IS_READY = "found = window is not None"
 COUNT = """
 import sys
 sys.drawn = 0
@@ -74,7 +73,7 @@ def beside(name: str, *, side: int) -> Iterator[Seen]:
         tempfile.TemporaryDirectory() as folder,
         Desk(Path(folder), "--port", port := free_port()) as desk,
     ):
-        wait_until(lambda: desk.ask(IS_READY), seconds=HANG_SECONDS, what="the window")
+        desk.wait_until_ready(seconds=HANG_SECONDS)
         empty = desk.memory()
         run = Path(folder) / "run"
         with training(name, side, run, port) as captured_at:

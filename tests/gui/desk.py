@@ -103,6 +103,11 @@ class Desk:
         assert self.process.poll() is None, self.said()
         return any(name.startswith(MAIN_WINDOW) for name in self.windows())
 
+    def wait_until_ready(self, *, seconds=60):
+        """Wait until the window has its tabs, which comes after its main window is there."""
+        is_ready = "found = window is not None"
+        wait_until(lambda: self.ask(is_ready), seconds=seconds, what="the window")
+
     def said(self):
         """What the command has printed."""
         return (self.folder / "said").read_text(errors="replace")

@@ -39,6 +39,7 @@ def listening(tmp_path_factory):
     """Yield a window that waits for trainings, and its port."""
     port = free_port()
     with Desk(tmp_path_factory.mktemp("listening"), "--port", port) as desk:
+        desk.wait_until_ready()
         wait_until(lambda: viewer_listens(port), seconds=60, what="the window to listen")
         yield desk, port
 
