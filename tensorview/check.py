@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from tensorview.errors import RunError
 from tensorview.manifest import MANIFEST, to_line
+from tensorview.orphans import orphans, refuse_lost_manifest
 from tensorview.pvd import MAX_BYTES, listed_files
 from tensorview.run import Run
 from tensorview.run_lock import RunLock
-from tensorview.run_writer import RunWriter, by_view, orphans, refuse_lost_manifest
+from tensorview.run_writer import RunWriter, by_view
 from tensorview.whole_files import open_inside, remove_inside, replace_file
 
 if TYPE_CHECKING:

@@ -6,20 +6,18 @@ import contextlib
 import errno
 import math
 import os
-import re
 import time
 import zlib
 from collections import deque
 from dataclasses import dataclass
 from functools import partial, reduce
-from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from tensorview.errors import RunError
 from tensorview.manifest import MANIFEST, Entry, Removal, file_name, needed, read_entries, to_line
+from tensorview.orphans import orphans, refuse_lost_manifest
 from tensorview.pvd import Collection
-from tensorview.run import MAX_MANIFEST_BYTES, RUN_FILE, SCALARS_FILE, Run
-from tensorview.tabs import TABS
+from tensorview.run import MAX_MANIFEST_BYTES, Run
 from tensorview.thinning import CommittedCapture, Thinner
 from tensorview.whole_files import open_temporary, refuse_links, remove_inside, temporary_path
 
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-_IS_OURS = re.compile(r"\.?[0-9]{8,}\.(vtp|vti|csv)(\.tmp)?")
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 LINGER_SECONDS = 10.0
 """Clients look for new lists once a second."""
@@ -130,8 +127,9 @@ class RunWriter:
 
         Raises:
             OSError: nothing of this capture was kept, and everything earlier is as it was.
-            RunError: likewise, since the manifest is not what it was.
+            RunError: likewise, since the manifest is not what it was, or the run was moved.
         """
+        self._refuse_lost_run()
         entries = [
             Entry(
                 step,
@@ -207,16 +205,37 @@ class RunWriter:
 
         Raises:
             OSError: that was not possible; the captures themselves are safe.
-            RunError: likewise, since the manifest is not what it was.
+            RunError: likewise, since the manifest is not what it was, or the run was moved.
         """
+        lists = list(self._lists.values())
         try:
             if not self._manifest.closed:
+                self._refuse_lost_run()
                 self._thin(at_end=True)
                 self._sync()
+        except RunError:
+            lists = []  # they may be another run's
+            raise
         finally:
             self._manifest.close()
-            for listed in self._lists.values():
+            for listed in lists:
                 listed.flush()
+
+    def _refuse_lost_run(self) -> None:
+        """Return if the manifest that we hold open is still the one of the run.
+
+        Else a directory that somebody moved, removed, or made another run in would be written to.
+
+        Raises:
+            RunError: it is not.
+        """
+        with contextlib.suppress(OSError):
+            if os.path.samestat((self.path / MANIFEST).lstat(), os.fstat(self._manifest.fileno())):
+                return
+        raise RunError(
+            f"Cannot write run '{self.path}': its {MANIFEST} is not there any more, or another "
+            f"one. Put back what was moved."
+        )
 
     def _known_files(self, step: int) -> set[str]:
         """Return what was committed at *step*, to be replaced."""
@@ -331,44 +350,6 @@ class RunWriter:
             for step, files in Run.open(self.path).files.items()
         }
         return {step: entries for step, entries in found.items() if entries}
-
-
-def orphans(run: Run) -> list[str]:
-    """Return what a killed writer left in *run*: files that are half written, or not stated.
-
-    Only such as a writer may have made, by folder and name; everything else is the user's.
-    """
-    stated = {file for files in run.files.values() for file in files}
-    views = {view for views in TABS.values() for view in views}
-    folders = [run.path / folder for view in views for folder in (view, f"{view}_atlas")]
-    replaced = [path.with_name(f"{path.name}.pvd") for path in folders]
-    replaced += [run.path / name for name in (RUN_FILE, MANIFEST, SCALARS_FILE)]
-    temporaries = [temporary_path(path) for path in replaced]
-    found = [path.name for path in temporaries if os.path.lexists(path) and not path.is_dir()]
-    for folder in folders:
-        # What is behind a link lies elsewhere, and belongs to somebody else.
-        for path in folder.rglob("*") if not folder.is_symlink() else ():
-            name = path.relative_to(run.path).as_posix()
-            if _IS_OURS.fullmatch(path.name) and name not in stated and not path.is_dir():
-                found.append(name)
-    return sorted(found)
-
-
-def refuse_lost_manifest(run: Run, orphans: Sequence[str]) -> None:
-    """Return if *orphans* are what a killed writer leaves.
-
-    It makes the manifest before any file, and states a capture before it writes the next one.
-
-    Raises:
-        RunError: more is there, and nothing in the manifest: so that is what was lost.
-    """
-    steps = {path.stem for path in map(PurePosixPath, orphans) if path.suffix != ".tmp"}
-    begun = 1 if os.path.lexists(run.path / MANIFEST) else 0
-    if run.next_capture == 0 and len(steps) > begun:
-        raise RunError(
-            f"Cannot write run '{run.path}': {MANIFEST} states nothing, and there are files of "
-            f"{len(steps)} steps. Put it back, or remove the folders of the views."
-        )
 
 
 def by_view(entries: Iterable[Entry]) -> dict[str, list[Entry]]:

@@ -14,9 +14,9 @@ import pytest
 import tensorview
 from tensorview.continuing import continue_run
 from tensorview.errors import ConfigurationError, RunError
+from tensorview.orphans import orphans
 from tensorview.run import Run
 from tensorview.run_lock import RunLock
-from tensorview.run_writer import orphans
 from tests.networks import make_training, train_steps
 
 CRASH_AT_57 = """

@@ -251,6 +251,44 @@ def test_f3_a_collection_that_cannot_be_written_is_made_up_for(path, writer, mon
     assert [step for step, _ in listed(path, "weights")] == [10]
 
 
+@pytest.mark.parametrize("harm", ["moved", "removed", "manifest removed", "another run"])
+def test_f1_a_run_that_is_gone_takes_no_captures(path, tmp_path, harm):
+    """They are refused, and so counted; nothing is made or changed where the run was or has gone.
+
+    A directory that comes back takes captures again.
+    """
+    writer, away = RunWriter(path, keep=2), tmp_path / "away"
+    for step in range(1, 12):
+        commit(writer, step)
+    if harm == "manifest removed":
+        (path / MANIFEST).rename(away)
+    else:
+        path.rename(away)
+    if harm == "removed":
+        shutil.rmtree(away)
+    if harm == "another run":
+        Run.create(path, settings={"name": "another"})
+        with contextlib.closing(RunWriter(path)) as other:
+            commit(other, 5)
+    before = everything(path), everything(away)
+    with pytest.raises(RunError, match=r"its manifest\.jsonl is not there any more, or another"):
+        commit(writer, 50)
+    writer.idle()
+
+    assert (everything(path), everything(away)) == before
+    if harm in ("moved", "manifest removed"):
+        away.rename(path if harm == "moved" else path / MANIFEST)
+        commit(writer, 60)
+        writer.close()
+
+        assert assert_whole(path).steps()[-1] == 60
+    else:
+        with pytest.raises(RunError, match="is not there any more"):
+            writer.close()
+
+        assert (everything(path), everything(away)) == before
+
+
 def large(number):
     """Two files that prove themselves and take many writes."""
     body = random.Random(number).randbytes(2**18)

@@ -1,0 +1,57 @@
+"""What a killed writer leaves in a run, and how to tell it from a run that lost its manifest."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+from tensorview.errors import RunError
+from tensorview.manifest import MANIFEST
+from tensorview.run import RUN_FILE, SCALARS_FILE, Run
+from tensorview.tabs import TABS
+from tensorview.whole_files import temporary_path
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_IS_OURS = re.compile(r"\.?[0-9]{8,}\.(vtp|vti|csv)(\.tmp)?")
+
+
+def orphans(run: Run) -> list[str]:
+    """Return what a killed writer left in *run*: files that are half written, or not stated.
+
+    Only such as a writer may have made, by folder and name; everything else is the user's.
+    """
+    stated = {file for files in run.files.values() for file in files}
+    views = {view for views in TABS.values() for view in views}
+    folders = [run.path / folder for view in views for folder in (view, f"{view}_atlas")]
+    replaced = [path.with_name(f"{path.name}.pvd") for path in folders]
+    replaced += [run.path / name for name in (RUN_FILE, MANIFEST, SCALARS_FILE)]
+    temporaries = [temporary_path(path) for path in replaced]
+    found = [path.name for path in temporaries if os.path.lexists(path) and not path.is_dir()]
+    for folder in folders:
+        # What is behind a link lies elsewhere, and belongs to somebody else.
+        for path in folder.rglob("*") if not folder.is_symlink() else ():
+            name = path.relative_to(run.path).as_posix()
+            if _IS_OURS.fullmatch(path.name) and name not in stated and not path.is_dir():
+                found.append(name)
+    return sorted(found)
+
+
+def refuse_lost_manifest(run: Run, orphans: Sequence[str]) -> None:
+    """Return if *orphans* are what a killed writer leaves.
+
+    It makes the manifest before any file, and states a capture before it writes the next one.
+
+    Raises:
+        RunError: more is there, and nothing in the manifest: so that is what was lost.
+    """
+    steps = {path.stem for path in map(PurePosixPath, orphans) if path.suffix != ".tmp"}
+    begun = 1 if os.path.lexists(run.path / MANIFEST) else 0
+    if run.next_capture == 0 and len(steps) > begun:
+        raise RunError(
+            f"Cannot write run '{run.path}': {MANIFEST} states nothing, and there are files of "
+            f"{len(steps)} steps. Put it back, or remove the folders of the views."
+        )
