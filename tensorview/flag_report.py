@@ -44,4 +44,4 @@ class FlagReport:
             for flag in flags:
                 call = partial(self._on_flag, flag)
                 what = f"on_flag for {flag.kind} in {flag.layer}"
-                self._guard.do(call, step=flag.step, what=what)
+                self._guard.do(call, step=flag.step, what=what, interruptible=True)

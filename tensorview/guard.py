@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING
+
+from tensorview.signals import handlers_deferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,23 +31,38 @@ class Guard:
         self.seconds = 0.0
         self._strict = strict
 
-    def do(self, action: Callable[[], object], *, step: int, what: str = "a capture") -> None:
+    def do(
+        self,
+        action: Callable[[], object],
+        *,
+        step: int,
+        what: str = "a capture",
+        interruptible: bool = False,
+    ) -> None:
         """Do *action*; a fault of ours is logged once and counted.
 
         Args:
             action: what to do.
             step: of the training, for the message.
             what: is skipped when *action* fails, for the message.
+            interruptible: it may take long, or is the user's: signal handlers do not wait for it.
         """
         started = time.perf_counter()
+        try:
+            with contextlib.nullcontext() if interruptible else handlers_deferred():
+                self._do(action, step=step, what=what)
+        finally:
+            self.seconds += time.perf_counter() - started
+
+    def _do(self, action: Callable[[], object], *, step: int, what: str) -> None:
         try:
             action()
         except Exception as error:
             if self._strict:
                 raise
             text = f"{type(error).__name__}: {error}"
-            if text not in self.faults:
-                log.error("tensorview skipped %s at step %d: %s", what, step, text)
+            is_new = text not in self.faults
             self.faults[text] = self.faults.pop(text, 0) + 1
-        finally:
-            self.seconds += time.perf_counter() - started
+            if is_new:
+                with contextlib.suppress(Exception):  # of a log handler of the user's
+                    log.error("tensorview skipped %s at step %d: %s", what, step, text)

@@ -11,6 +11,8 @@ import os
 import select
 import signal
 
+from tensorview.descriptors import pipe
+
 with contextlib.suppress(ImportError):  # on Windows, where `watch` says so in a sentence
     import fcntl
 
@@ -23,7 +25,7 @@ class Lifeline:
     """
 
     def __init__(self) -> None:
-        self.worker_fd, self._end = os.pipe()
+        self.worker_fd, self._end = pipe()
 
     def close(self) -> None:
         """End who hangs on it."""

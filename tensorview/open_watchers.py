@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import multiprocessing.util
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def enter(model: nn.Module, watcher: Watcher) -> Callable[[], None]:
     """Take *watcher* for that of *model*; return what takes it out again."""
     number = id(model)
     open_watchers[number] = watcher
+    if multiprocessing.parent_process() is not None:  # such a process ends without `atexit`
+        multiprocessing.util.Finalize(None, _close_all, exitpriority=0)
 
     def leave() -> None:
         open_watchers.pop(number, None)

@@ -176,12 +176,15 @@ class Outputs:
         for worker in self.workers.values():
             worker.poll()
 
+    @property
+    def are_due(self) -> bool:
+        """Whether it is time for `look_after`; costs next to nothing."""
+        return time.monotonic() >= self._poll_at
+
     def look_after(self) -> None:
-        """Do as `poll` does, once a second at most: a worker may die between captures, too."""
-        now = time.monotonic()
-        if now >= self._poll_at:
-            self._poll_at = now + POLL_SECONDS
-            self.poll()
+        """Do as `poll` does, once a second: a worker may die between captures, too."""
+        self._poll_at = time.monotonic() + POLL_SECONDS
+        self.poll()
 
     def close(self) -> None:
         """End every worker; the live one first, since it holds nothing that would be lost."""

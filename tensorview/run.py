@@ -103,9 +103,9 @@ class Run:
             RunError: *parent* cannot be a directory.
             UnwritableRunError: it cannot be written.
         """
-        base = parent.absolute() / f"{now:%Y-%m-%d}-{layer_part(name)}"
-        path, number = base, 1
+        path, number = parent / f"{now:%Y-%m-%d}-{layer_part(name)}", 1
         try:
+            path = base = path.absolute()
             base.parent.mkdir(parents=True, exist_ok=True)
             while not _is_new(path):
                 number += 1
@@ -284,7 +284,7 @@ def _unusable(path: Path, error: OSError | ValueError) -> RunError:
     """Say why no run can be written in *path*, and whether that lies in the path itself."""
     if isinstance(error, ValueError):  # a NUL byte, or a character the file system cannot encode
         return RunError(f"Cannot write a run in {str(path)!r}: {error}. Give another run_dir.")
-    reason = f"{error.filename}: {error.strerror}"
+    reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
         for place in (path, *path.parents):
             if os.path.lexists(place) and not place.is_dir():

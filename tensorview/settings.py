@@ -140,7 +140,7 @@ def check_settings(  # one argument a keyword of watch
         probe=probe,
         activations=_one_of("activations", activations, ("probe", "batch")),
         activation_point=_one_of("activation_point", activation_point, ("after", "raw")),
-        run_dir=None if run_dir is None else _path("run_dir", run_dir).absolute(),
+        run_dir=None if run_dir is None else _path("run_dir", run_dir),
         formats=_subset("formats", formats, FORMATS),
         live=parse_live(live, wanted=pipeline is not None),
         pipeline=_script(pipeline),
@@ -293,7 +293,13 @@ def _path(keyword: str, value: Any) -> Path:
         path = None
     if path is None or "\0" in str(path):
         raise ConfigurationError(f"{keyword}={value!r} cannot be used: expected a path.")
-    return path
+    try:
+        return path.absolute()
+    except OSError as error:
+        raise ConfigurationError(
+            f"{keyword}={value!r} cannot be used: the working directory is not there any more "
+            f"({error.strerror}). Give an absolute path."
+        ) from None
 
 
 def _function(keyword: str, value: Any, kind: str) -> Any:
@@ -341,7 +347,7 @@ def _policy(prune: Any, evaluate: Any) -> PrunePolicy | None:
 def _script(pipeline: Any) -> Path | None:
     if pipeline is None:
         return None
-    path = _path("pipeline", pipeline).absolute()
+    path = _path("pipeline", pipeline)
     if not path.is_file():
         raise ConfigurationError(
             f"The Catalyst script {str(pipeline)!r} is not there. Give pipeline= the path of a "

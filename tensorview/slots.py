@@ -8,6 +8,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from tensorview.descriptors import above_standard
 from tensorview.encoding import MAX_BYTES
 from tensorview.errors import TransportError
 
@@ -109,10 +110,11 @@ def open_unlinked(nbytes: int) -> int:
     for place in (Path("/dev/shm"), Path(tempfile.gettempdir())):  # noqa: S108  # POSIX shared memory
         try:
             fd, path = tempfile.mkstemp(prefix="tensorview-", dir=place)
+            os.unlink(path)  # noqa: PTH108  # mkstemp returns a string
+            fd = above_standard(fd)
         except OSError as error:
             tried.append(f"{place}: {error.strerror}")
             continue
-        os.unlink(path)  # noqa: PTH108  # mkstemp returns a string
         try:
             _allocate(fd, 0, nbytes)
         except OSError as error:

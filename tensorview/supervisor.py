@@ -84,6 +84,7 @@ class WorkerHandle:
         self._refusal = ""  # why it could not be started again
         self._end = ""  # "failed" or "closed"
         self._closing = False
+        self._ended_call = False  # a call that nobody answered, by killing the worker
         self._stalls: deque[tuple[float, float]] = deque()  # (when, seconds)
         self._causes_logged: set[str] = set()
         with contextlib.ExitStack() as undo:
@@ -182,6 +183,7 @@ class WorkerHandle:
         if has_ended:
             self._revive()
         elif self._pulse.activity == DIALLING and self._pulse.held_seconds > self._patience:
+            self._ended_call = True
             self._process.kill()
         if self.state == "unreachable":
             host, port = (self._command.options[name] for name in ("host", "port"))
@@ -222,8 +224,9 @@ class WorkerHandle:
         it ended before, too.
         """
         # One that dies of a call by itself has crashed; that it is killed is usually our doing.
-        unanswered = (
-            self._pulse.activity == DIALLING and self._process.returncode == -signal.SIGKILL
+        # Where SIGCHLD is ignored, or others wait for all children, its status is not known.
+        unanswered = self._pulse.activity == DIALLING and (
+            self._ended_call or self._process.returncode == -signal.SIGKILL
         )
         self._restarts.take_note(dialling=unanswered)
         if self._restarts.given_up:
@@ -250,6 +253,7 @@ class WorkerHandle:
     def _start_again(self) -> None:
         self._sender.resend()
         self._pulse.reset()
+        self._ended_call = False
         try:
             self._process = start(self._command, self._worker_fds)
             self._refusal = ""

@@ -25,7 +25,7 @@ from tensorview.steering.effects import Controls, Effects
 from tensorview.steering.listener import Listener
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Tensor, nn
     from torch.optim import Optimizer
@@ -246,7 +246,7 @@ class Watcher:
 
     def status(self) -> Status:
         """Say what was done so far."""
-        if self._outputs and not self._closed:
+        if self._outputs and not self._closed and self._pid == os.getpid():
             self._outputs.poll()
         sinks = self._outputs.status() if self._outputs else {}
         wall = self._wall()
@@ -284,13 +284,14 @@ class Watcher:
         with contextlib.ExitStack() as ends:  # one given up by Ctrl-C does not spare the others
             ends.callback(self._unlock)
             if self._outputs is not None:
-                ends.callback(self._guard.do, self._outputs.close, step=self._step)
+                close = partial(self._guard.do, self._outputs.close, interruptible=True)
+                ends.callback(close, step=self._step, what="the end of the workers")
             ends.callback(self._let_go)
             ends.callback(self._cleanup.close)
             if self._step > self._first and self._captures.last_step != self._step:
                 self._guard.do(self._capture, step=self._step)
             self._guard.do(self._captures.wait, step=self._step)
-        self._flag_report.tell(self._memory.health.take_new())
+        self._tell_flags()
         self.settings = self.settings.apart
 
     def _let_go(self) -> None:
@@ -328,25 +329,38 @@ class Watcher:
         if self._started == 0.0:
             self._started = time.perf_counter()
         if self._captures.pending is not None:
-            self._guard.do(self._captures.finish_if_ready, step=self._step)
-        if self._outputs is not None:
-            self._guard.do(self._outputs.look_after, step=self._step)
+            self._do(self._captures.finish_if_ready)
+        if self._outputs is not None and self._outputs.are_due:
+            self._do(self._outputs.look_after)
         due = self._is_due(self._step)
         if self._listener is not None and self._listener.is_due(self._step):
             self._listener.look(self._step, idle=self._idle)
-            if self._closed:
-                return
         policy = self.settings.prune
         if policy is not None and self._step in policy.at:
             follow = partial(self._pruner.follow_policy, self._step)
-            self._guard.do(follow, step=self._step, what="pruning")
+            self._do(follow, what="pruning", interruptible=True)
         if due and self._captures.last_step != self._step:
-            self._guard.do(self._capture, step=self._step)
+            self._do(self._capture)
             self._budget.after_capture(self._step, ours=self._guard.seconds, wall=self._wall())
-        if self._capturer.takes_batches and self._is_due(self._step + 1):
-            self._guard.do(self._captures.attach_to_batch, step=self._step)
+        if self._is_due(self._step + 1):
+            self._do(self._attach_to_batch)
         # Last, because the user's function may close this.
-        self._flag_report.tell(self._memory.health.take_new())
+        self._tell_flags()
+
+    def _do(self, action: Callable[[], object], **about: Any) -> None:
+        """Do *action*, unless a signal handler or a command has closed this in the same step."""
+        if not self._closed:
+            self._guard.do(action, step=self._step, **about)
+
+    def _attach_to_batch(self) -> None:
+        if self._capturer.takes_batches:
+            self._captures.attach_to_batch()
+
+    def _tell_flags(self) -> None:
+        flags = self._memory.health.take_new()
+        if flags:
+            tell = partial(self._flag_report.tell, flags)
+            self._guard.do(tell, step=self._step, what="telling of flags", interruptible=True)
 
     def _wall(self) -> float:
         """Seconds since the first step, pauses left out."""

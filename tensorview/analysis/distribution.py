@@ -92,7 +92,7 @@ def find_extremes(maps: Tensor) -> Extremes:
         low = over_samples(maps, lambda rows: rows.amin(0)).amin(1)
         high = over_samples(maps, lambda rows: rows.amax(0)).amax(1)
         if bool((high - low < torch.inf).all()):
-            finite = torch.full((channels,), count)
+            finite = torch.full((channels,), count, device=maps.device)
             return Extremes(count=count, low=low, high=high, finite=finite, all_finite=True)
     low = torch.full((channels,), torch.inf, dtype=maps.dtype, device=maps.device)
     high = -low

@@ -78,19 +78,19 @@ def relative_change(before: Tensor, after: Tensor) -> Tensor:
 @lru_cache(maxsize=4096)
 def _row_signs(rows: int, device: torch.device) -> Tensor:
     """Shape ``(8, rows)``, float32."""
-    return _signs((_GROUPS, rows), torch.Generator().manual_seed(_SEED + rows)).to(device)
+    return _signs((_GROUPS, rows), torch.Generator("cpu").manual_seed(_SEED + rows)).to(device)
 
 
 @lru_cache(maxsize=16)
 def _shared_signs(device: torch.device) -> tuple[Tensor, Tensor]:
     """``D``, shape ``(64, 4093)``, float32; signs by bucket, shape ``(8, 4093, 8)``, float64."""
-    generator = torch.Generator().manual_seed(_SEED)
+    generator = torch.Generator("cpu").manual_seed(_SEED)
     breakers = _signs((_PERIOD, _WIDTH), generator)
-    bucket = torch.randint(_BUCKETS, (_GROUPS, _WIDTH, 1), generator=generator)
+    bucket = torch.randint(_BUCKETS, (_GROUPS, _WIDTH, 1), generator=generator, device="cpu")
     signs = _signs((_GROUPS, _WIDTH, 1), generator).double()
-    buckets = torch.where(bucket == torch.arange(_BUCKETS), signs, 0.0)
+    buckets = torch.where(bucket == torch.arange(_BUCKETS, device="cpu"), signs, 0.0)
     return breakers.to(device), buckets.to(device)
 
 
 def _signs(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    return torch.randint(2, shape, generator=generator).float() * 2 - 1
+    return torch.randint(2, shape, generator=generator, device="cpu").float() * 2 - 1

@@ -25,17 +25,20 @@ class LoggedScalars:
 
     def add(self, name: str, value: Any) -> None:
         """Keep *value*, a number or a tensor of one element; anything else is named once."""
-        if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
-            value = value.detach()
-        elif not isinstance(value, Tensor):
+        if not isinstance(value, Tensor):
             try:
                 value = float(value)
-            except (TypeError, ValueError):
+            except Exception:  # noqa: BLE001  # of whatever it is
                 self._refuse(name, f"is {type(value).__name__}, not a number")
                 return
-        else:
+        elif not _is_plain(value):
+            self._refuse(name, "is a tensor that holds no plain numbers")
+            return
+        elif value.numel() != 1 or value.is_complex():
             self._refuse(name, f"has shape {tuple(value.shape)}, not one real element")
             return
+        else:
+            value = value.detach()
         if name == RESERVED:
             self._refuse(name, "is a name of ours")
             return
@@ -50,6 +53,15 @@ class LoggedScalars:
         """Send all tensors to the host without waiting, and start anew."""
         values, self._values = self._values, {}
         return PendingScalars(values, pool=self._pool)
+
+
+def _is_plain(value: Tensor) -> bool:
+    return (
+        value.layout is torch.strided
+        and not value.is_quantized
+        and not value.is_meta
+        and not value.is_nested
+    )
 
 
 class PendingScalars:

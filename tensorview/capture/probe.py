@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import random
 import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tensorview.capture.random_states import random_states_kept
 from tensorview.capture.restoring import state_restored
 from tensorview.errors import CaptureError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 _Result = TypeVar("_Result")
 
 DEFAULT_SAMPLES = 64
-
-_SEED = 20180613
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -257,32 +254,13 @@ def probing(model: nn.Module) -> Iterator[list[str]]:
     """
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
     with (
-        _random_states([device for device in devices if device.type == "cuda"]),
+        random_states_kept(model, [device for device in devices if device.type == "cuda"]),
         state_restored(model) as lost,
         evaluating(model),
         _eagerly(),
         torch.no_grad(),
     ):
         yield lost
-
-
-@contextlib.contextmanager
-def _random_states(devices: Iterable[torch.device]) -> Iterator[None]:
-    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
-    generators = [torch.default_generator]
-    generators += [torch.cuda.default_generators[device.index or 0] for device in devices]
-    states = [generator.get_state() for generator in generators]
-    try:
-        random.seed(_SEED)
-        np.random.seed(_SEED)  # noqa: NPY002
-        for generator in generators:
-            generator.manual_seed(_SEED)
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
 
 
 def _eagerly() -> contextlib.AbstractContextManager[object]:

@@ -69,7 +69,7 @@ class HostMemory:
         fitting = [buffer for buffer in self._free if len(buffer) >= nbytes]
         if not fitting:
             self._free.clear()
-            return torch.empty(nbytes, dtype=torch.uint8, pin_memory=True)
+            return torch.empty(nbytes, dtype=torch.uint8, pin_memory=True, device="cpu")
         best = min(fitting, key=len)
         self._free = [buffer for buffer in self._free if buffer is not best]
         return best

@@ -129,7 +129,7 @@ class Listener:
         spent = self._guard.seconds
         try:
             while self._pause is not None:
-                self._guard.do(idle, step=step)
+                self._guard.do(idle, step=step, interruptible=True)
                 time.sleep(PAUSE_POLL_SECONDS)
                 self.paused_seconds = before + time.monotonic() - started
                 self._end_pause_in_time()
@@ -160,7 +160,8 @@ class Listener:
         commands: list[Command] = []
         self._guard.do(lambda: commands.extend(self._read()), step=self._step, what="commands")
         for command in commands:
-            self._guard.do(partial(self._obey, command), step=self._step, what="a command")
+            obey = partial(self._obey, command)
+            self._guard.do(obey, step=self._step, what="a command", interruptible=True)
 
     def _read(self) -> list[Command]:
         """Return the commands that have come, each id once."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import sys
 import time
 import traceback
@@ -42,6 +43,8 @@ def main(options: dict[str, Any]) -> int:
     token_fd, ack_fd, slot_fd, pulse_fd, lifeline_fd = options["fds"]
     if options["sink"] == "live":
         hang_on(lifeline_fd)
+    else:
+        _ignore_what_ends_jobs()
     pulse = Pulse(pulse_fd)
     worker = Worker(
         receiver=Receiver(token_fd=token_fd, ack_fd=ack_fd, slot_fd=slot_fd),
@@ -65,6 +68,12 @@ def main(options: dict[str, Any]) -> int:
         worker.say(fault=f"{type(error).__name__}: {error}")
         return 1
     return 0
+
+
+def _ignore_what_ends_jobs() -> None:
+    """Write what was handed over, though the end of a job may be told to each of its processes."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def step_back(niceness: int) -> None:

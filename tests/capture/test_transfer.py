@@ -37,7 +37,7 @@ def waiting(name, text):
 def modules_of_the_hook():
     """By name, the source of every module of ours that capturing runs through."""
     names = ("watcher", "captures", "memory", "guard", "budget", "bounds", "flag_report", "outputs")
-    names += ("encoding", "transport", "supervisor", "pulse", "restarts")
+    names += ("encoding", "transport", "supervisor", "pulse", "restarts", "signals", "slots")
     paths = [PACKAGE / f"{name}.py" for name in names]
     for folder in ("capture", "analysis", "steering"):
         paths += sorted((PACKAGE / folder).glob("*.py"))
@@ -49,6 +49,8 @@ def test_nothing_on_the_way_waits_for_the_device():
     found = [line for name, text in modules_of_the_hook().items() for line in waiting(name, text)]
 
     assert found == [
+        # of states, which are in host memory
+        ("capture/random_states.py", "return bool((state == other).all())"),
         # what was sent is waited for where captures overtake each other, and at the end of all
         ("capture/restoring.py", "if tensor.is_cpu and torch.equal(_bits(tensor), _bits(copied)):"),
         ("capture/transfer.py", "part.event.synchronize()"),
