@@ -11,8 +11,6 @@ import os
 import select
 import signal
 
-from tensorview.descriptors import pipe
-
 with contextlib.suppress(ImportError):  # on Windows, where `watch` says so in a sentence
     import fcntl
 
@@ -25,7 +23,7 @@ class Lifeline:
     """
 
     def __init__(self) -> None:
-        self.worker_fd, self._end = pipe()
+        self.worker_fd, self._end = os.pipe()
 
     def close(self) -> None:
         """End who hangs on it."""

@@ -14,7 +14,6 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from tensorview.descriptors import above_standard
 from tensorview.errors import RunError, UnwritableRunError
 from tensorview.processes import signs_of
 from tensorview.transport import ORPHAN_SECONDS
@@ -60,7 +59,7 @@ class RunLock:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         with contextlib.ExitStack() as undo:
             try:
-                self.fd = above_standard(os.open(path / LOCK_FILE, flags, 0o600))
+                self.fd = os.open(path / LOCK_FILE, flags, 0o600)
                 undo.callback(os.close, self.fd)
                 self._take(path)
                 self._refuse_what_is_not_ours(path)

@@ -8,7 +8,6 @@ import os
 import tempfile
 from pathlib import Path
 
-from tensorview.descriptors import above_standard
 from tensorview.encoding import MAX_BYTES
 from tensorview.errors import TransportError
 
@@ -111,7 +110,6 @@ def open_unlinked(nbytes: int) -> int:
         try:
             fd, path = tempfile.mkstemp(prefix="tensorview-", dir=place)
             os.unlink(path)  # noqa: PTH108  # mkstemp returns a string
-            fd = above_standard(fd)
         except OSError as error:
             tried.append(f"{place}: {error.strerror}")
             continue

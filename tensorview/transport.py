@@ -17,7 +17,6 @@ import select
 import struct
 from typing import TYPE_CHECKING, Any
 
-from tensorview.descriptors import pipe
 from tensorview.encoding import MAX_BYTES, decode
 from tensorview.errors import SnapshotError
 from tensorview.slots import SLOT_STRIDE, Mappings, SlotFile
@@ -59,8 +58,8 @@ class Sender:
         self._free = set(range(slots))
         self._sent: dict[int, bytes] = {}  # slot -> token, not yet acknowledged
         self._sequence = 0
-        self._token_read, self._token_write = pipe()
-        self._ack_read, self._ack_write = pipe()
+        self._token_read, self._token_write = os.pipe()
+        self._ack_read, self._ack_write = os.pipe()
         for fd in (self._token_read, self._token_write, self._ack_read):
             os.set_blocking(fd, False)
         self._line = b""

@@ -18,7 +18,7 @@ from tensorview.flag_report import FlagReport
 from tensorview.guard import Guard
 from tensorview.memory import Memory
 from tensorview.open_watchers import close_former, enter, live_target
-from tensorview.outputs import Outputs, find_live, open_run
+from tensorview.outputs import Outputs, find_live, hold_standard_streams, open_run
 from tensorview.pruning.pruner import Pruner
 from tensorview.status import Status
 from tensorview.steering.effects import Controls, Effects
@@ -102,6 +102,7 @@ class Watcher:
                 raise
 
     def _open_outputs(self, description: dict[str, Any]) -> None:
+        hold_standard_streams()
         live = live_target(self)
         # Before anything is written.
         paraview = find_live(live, pipeline=self.settings.pipeline)
