@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tensorview.errors import RunError
+from tensorview.errors import RunError, UnreadableFileError
 from tensorview.manifest import MANIFEST, to_line
 from tensorview.orphans import orphans, refuse_lost_manifest
 from tensorview.pvd import MAX_BYTES, listed_files
@@ -35,6 +35,7 @@ class Proof:
         damaged: by file of the manifest, a sentence that says what is wrong with it.
         lists: by ``.pvd`` file, likewise.
         orphans: files that no line of the manifest states.
+        unreadable: those of `damaged` of which that is not known, since they cannot be read.
     """
 
     run: Run
@@ -42,6 +43,7 @@ class Proof:
     damaged: dict[str, str]
     lists: dict[str, str]
     orphans: list[str]
+    unreadable: list[str]
 
     @property
     def whole(self) -> bool:
@@ -69,13 +71,15 @@ def prove(path: str | os.PathLike[str]) -> Proof:
         RunError: there is no run, or its ``run.json`` cannot be read or trusted.
     """
     run = Run.open(path)
-    whole_files, damaged = [], {}
+    whole_files, damaged, unreadable = [], {}, []
     for files in run.files.values():
         for file, entry in files.items():
             try:
                 data = run.read(entry)
             except RunError as error:
                 damaged[file] = str(error)
+                if isinstance(error, UnreadableFileError):
+                    unreadable.append(file)
             else:
                 whole_files.append(entry._replace(size=len(data), crc32=zlib.crc32(data)))
     return Proof(
@@ -84,6 +88,7 @@ def prove(path: str | os.PathLike[str]) -> Proof:
         damaged=damaged,
         lists=dict(_wrong_lists(run)),
         orphans=orphans(run),
+        unreadable=unreadable,
     )
 
 
@@ -94,7 +99,8 @@ def repair(path: str | os.PathLike[str]) -> Proof:
         What was found before.
 
     Raises:
-        RunError: it cannot be read, its manifest is lost, or another process writes in it.
+        RunError: it or a file of it cannot be read, its manifest has lost lines, or another
+            process writes in it; nothing was changed.
         UnwritableRunError: it cannot be written.
     """
     Run.open(path)  # no lock is made where there is no run
@@ -104,6 +110,12 @@ def repair(path: str | os.PathLike[str]) -> Proof:
             return proof
         run = proof.run
         refuse_lost_manifest(run, proof.orphans)
+        if proof.unreadable:
+            raise RunError(
+                f"Cannot repair run '{run.path}': {len(proof.unreadable)} of its files, such as "
+                f"'{proof.unreadable[0]}', cannot be read, so they may be whole. Make them "
+                f"readable; nothing was changed."
+            )
         try:
             replace_file(run.path / MANIFEST, b"".join(map(to_line, proof.whole_files)))
             for file in (*proof.damaged, *proof.lists, *proof.orphans):

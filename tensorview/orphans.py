@@ -46,12 +46,16 @@ def refuse_lost_manifest(run: Run, orphans: Sequence[str]) -> None:
     It makes the manifest before any file, and states a capture before it writes the next one.
 
     Raises:
-        RunError: more is there, and nothing in the manifest: so that is what was lost.
+        RunError: files of more steps follow what the manifest states, so it has lost lines.
     """
-    steps = {path.stem for path in map(PurePosixPath, orphans) if path.suffix != ".tmp"}
+    whole = (path for path in map(PurePosixPath, orphans) if path.suffix != ".tmp")
+    last = max(run.files, default=-1)
+    later = {step for step in (int(path.stem) for path in whole) if step > last} - run.removed
     begun = 1 if os.path.lexists(run.path / MANIFEST) else 0
-    if run.next_capture == 0 and len(steps) > begun:
+    if len(later) > begun:
+        states = f"nothing after step {last}" if run.files else "nothing"
         raise RunError(
-            f"Cannot write run '{run.path}': {MANIFEST} states nothing, and there are files of "
-            f"{len(steps)} steps. Put it back, or remove the folders of the views."
+            f"Cannot write run '{run.path}': {MANIFEST} states {states}, and there are files of "
+            f"{len(later)} steps{' after it' if run.files else ''}. Put it back, or remove "
+            f"{'these files' if run.files else 'the folders of the views'}."
         )

@@ -15,7 +15,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from tensorview.errors import RemovedStepError, RunError, UnwritableRunError, printable
+from tensorview.errors import (
+    RemovedStepError,
+    RunError,
+    UnreadableFileError,
+    UnwritableRunError,
+    printable,
+)
 from tensorview.manifest import MANIFEST, Entry, Removal, latest, layer_part, read_entries
 from tensorview.whole_files import create_file, open_inside
 
@@ -27,6 +33,8 @@ MAX_MANIFEST_BYTES = 256 * 2**20
 DEFAULT_PARENT = Path("tensorview_runs")
 
 # Where these come up another path is asked for; elsewhere the place may become writable.
+_NOT_OURS = {errno.ELOOP, errno.EINVAL, errno.EFBIG, errno.ENOTDIR, errno.ENXIO}
+"""What lies in a file's place is something else, or too large."""
 _WRONG_PATH = {errno.ELOOP, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOTDIR}
 
 
@@ -43,6 +51,7 @@ class Run:
         files: by step in order of time, the files committed at that step, by their path in the run.
         damaged_lines: lines of the manifest that could not be read and were left out.
         next_capture: the number that the next capture of this run gets.
+        removed: steps that were removed at some time.
     """
 
     path: Path
@@ -52,6 +61,7 @@ class Run:
     files: dict[int, dict[str, Entry]]
     damaged_lines: int
     next_capture: int
+    removed: frozenset[int]
     _former: dict[str, set[tuple[int, int]]]
 
     @classmethod
@@ -145,6 +155,7 @@ class Run:
             files=files,
             damaged_lines=damaged,
             next_capture=1 + max((entry.capture for entry in entries), default=-1),
+            removed=frozenset(entry.step for entry in entries if isinstance(entry, Removal)),
             _former=former,
         )
 
@@ -185,6 +196,7 @@ class Run:
 
         Raises:
             RemovedStepError: the training has removed it since this was opened.
+            UnreadableFileError: permission, descriptors or the disk lack to say what it holds.
             RunError: it is missing, cut short, changed, or not a plain file inside the run.
         """
         whole = {(entry.size, entry.crc32), *self._former.get(entry.file, ())}
@@ -201,7 +213,8 @@ class Run:
                 ) from None
             raise RunError(f"{problem}: {error.strerror}.") from None
         except OSError as error:
-            raise RunError(f"{problem}: {error.strerror}.") from None
+            kind = RunError if error.errno in _NOT_OURS else UnreadableFileError
+            raise kind(f"{problem}: {error.strerror}.") from None
         if len(data) not in sizes:
             raise RunError(
                 f"{problem}: it is damaged, it ends at byte {len(data)} instead of {entry.size}."

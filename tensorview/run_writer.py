@@ -265,8 +265,10 @@ class RunWriter:
             self._files.pop(capture.step, None)
             self._list(capture.step, [])
             self._leaving.extend((after, self.path / name) for name in capture.files)
-        for listed in self._lists.values():
-            listed.flush()
+        # On a full disk there is room once files have left; lists are tried again until then.
+        with contextlib.suppress(OSError):
+            for listed in self._lists.values():
+                listed.flush()
         if os.fstat(self._manifest.fileno()).st_size >= self._shrinks_at:
             self._shrink_manifest()
 

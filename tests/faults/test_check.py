@@ -1,6 +1,8 @@
 """`tensorview check`: what is damaged is named, and dropped on request."""
 
 import contextlib
+import errno
+import os
 import re
 import shutil
 import subprocess
@@ -9,6 +11,7 @@ from unittest.mock import Mock
 
 import pytest
 
+from tensorview.check import prove
 from tensorview.cli import main
 from tensorview.errors import RunError
 from tensorview.manifest import MANIFEST
@@ -300,3 +303,79 @@ def test_a_repaired_run_can_be_continued(run, capsys):
     assert check(run, capsys=capsys)[0] == 0
     assert Run.open(run).steps("maps") == (40,)
     assert Run.open(run).steps("weights") == (10, 20, 30)
+
+
+def test_f1_a_manifest_that_lost_its_end_takes_no_files_with_it(run, capsys):
+    """Of later steps a killed writer leaves one at most: more were stated once, and stay."""
+    lines = (run / MANIFEST).read_bytes().splitlines(keepends=True)
+    (run / MANIFEST).write_bytes(b"".join(lines[: len(VIEWS)]))
+    before = content(run)
+    expected = (
+        f"Cannot write run '{run}': manifest.jsonl states nothing after step 10, and there are "
+        f"files of 2 steps after it. Put it back, or remove these files."
+    )
+
+    assert main(["check", str(run), "--repair"]) == 1
+    assert expected in capsys.readouterr().err
+    with pytest.raises(RunError, match=re.escape(expected)):
+        RunWriter(run)
+    assert {name: data for name, data in content(run).items() if name != "lock"} == before
+
+    (run / MANIFEST).write_bytes(b"".join(lines[: 2 * len(VIEWS)]))
+
+    assert check(run, "--repair", capsys=capsys)[0] == 0
+    assert Run.open(run).steps() == (10, 20)
+
+
+def test_f1_files_of_removed_steps_are_swept(run):
+    """However many: the manifest states that they were removed before they are."""
+    before = {path: path.read_bytes() for path in run.rglob("000000[23]0.vtp")}
+    with contextlib.closing(RunWriter(run)) as writer:
+        writer.remove_after(10)
+    for path, data in before.items():
+        path.write_bytes(data)
+    RunWriter(run).close()
+
+    assert not any(path.exists() for path in before)
+    assert prove(run).whole
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EIO, errno.EMFILE])
+def test_f3_what_cannot_be_read_just_now_is_not_dropped(run, capsys, monkeypatch, error):
+    """It may be whole; so a repair changes nothing, and says what to do."""
+    (run / "maps/00000030.vtp").unlink()
+    before = content(run)
+    real = os.open
+
+    def refuse(path, *arguments, **keywords):
+        if str(path) == "00000020.vtp":
+            raise OSError(error, os.strerror(error))
+        return real(path, *arguments, **keywords)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+
+        assert main(["check", str(run), "--repair"]) == 1
+    assert capsys.readouterr().err == (
+        f"tensorview: Cannot repair run '{run}': 2 of its files, such as "
+        f"'weights/00000020.vtp', cannot be read, so they may be whole. Make them readable; "
+        f"nothing was changed.\n"
+    )
+    assert {name: data for name, data in content(run).items() if name != "lock"} == before
+
+
+def test_f2_going_on_makes_room_on_a_full_disk(run, monkeypatch):
+    """Lists cannot be written until files of removed steps have left: these go all the same."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    writer = RunWriter(run)
+    with monkeypatch.context() as patched:
+        patched.setattr("tensorview.pvd.replace_file", full)
+
+        assert writer.remove_after(10) == 2
+    writer.close()
+
+    assert sorted(path.name for path in run.rglob("*.vtp")) == ["00000010.vtp"] * 2
+    assert prove(run).whole
