@@ -111,14 +111,14 @@ class Watcher:
             self._run, self._lock = opened
             self._memory.count_from(self._run.next_capture)
             self._pruner.run_path = self._run.path
-            self._listener = Listener(
+            self._listener = listener = Listener(
                 self._run,
                 allow=self.settings.allow,
                 controls=self._controls,
                 effects=self._effects,
                 guard=self._guard,
             )
-            self._cleanup.callback(self._listener.close)
+            self._cleanup.callback(lambda: listener.close(self._step))
         self._outputs = Outputs(
             run_path=self._run.path if self._run else None,
             run_id=self._run.id if self._run else "",

@@ -139,10 +139,15 @@ class Listener:
             self._guard.seconds = spent  # training stood still anyway
             self._go_on("it was interrupted")
 
-    def close(self) -> None:
-        """Stop listening and end a pause; from a signal handler or another thread, too."""
+    def close(self, step: int) -> None:
+        """Stop listening and end a pause; from a signal handler or another thread, too.
+
+        Args:
+            step: optimizer steps done.
+        """
         if self._closed:
             return
+        self._step = step
         self._stop_listening("Training is watched no more.", go_on="the watcher is closed")
 
     def _stop_listening(self, why: str, *, go_on: str) -> None:

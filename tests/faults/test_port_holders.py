@@ -115,3 +115,26 @@ def test_a_stopped_file_worker_is_said_to_stall(tmp_path, monkeypatch):
         wait_until(lambda: state_is("ready"), seconds=10, what="it to go on")
     finally:
         outputs.close()
+
+
+def test_l5_where_no_child_is_waited_for_calls_are_repeated_too(tmp_path, monkeypatch):
+    """SIGCHLD may be ignored by a training: how its worker ended is not known then."""
+    monkeypatch.setattr(supervisor, "HANDSHAKE_SECONDS", 2.0)
+    port = free_port()
+    former = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        outputs = open_live(tmp_path, port=port)
+        worker = outputs.workers["live"]
+        try:
+            with Listener(port=port):
+
+                def unreachable():
+                    outputs.publish(snapshot(10))
+                    return worker.state == "unreachable"
+
+                wait_until(unreachable, seconds=60, what="the holder to be given up")
+                assert worker._restarts.crashes == 0
+        finally:
+            outputs.close()
+    finally:
+        signal.signal(signal.SIGCHLD, former)

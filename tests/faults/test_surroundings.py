@@ -68,6 +68,36 @@ def test_l9_a_job_that_is_told_to_end_loses_nothing(tmp_path):
     wait_until(lambda: len(Run.open(path).steps()) == 31, seconds=15, what="what was handed over")
 
 
+CHILD = """
+import multiprocessing, sys
+import tensorview
+from tests.networks import make_training, train_steps
+
+def work():
+    global model, optimizer  # alive to the end, as those of a notebook
+    model, optimizer = make_training()
+    tensorview.watch(model, optimizer, every=5, run_dir=sys.argv[1], live=False)
+    train_steps(model, optimizer, 13)
+
+process = multiprocessing.get_context("fork").Process(target=work)
+process.start()
+process.join()
+sys.exit(process.exitcode)
+"""
+
+
+def test_the_last_step_of_a_child_of_multiprocessing_is_captured(tmp_path):
+    """Such a process ends without `atexit`, and its watcher is closed all the same."""
+    subprocess.run(
+        [sys.executable, "-c", CHILD, str(tmp_path / "run")],
+        cwd=Path(__file__).parents[2],
+        timeout=100,
+        check=True,
+    )
+
+    assert Run.open(tmp_path / "run").steps() == (1, 5, 10, 13)
+
+
 def test_f5_a_removed_working_directory_is_a_sentence(tmp_path, monkeypatch):
     """Where a relative path is given, as one is to be made absolute."""
     (tmp_path / "gone").mkdir()

@@ -378,9 +378,13 @@ def test_answers_are_read_past_what_is_none(tmp_path):
         with (run / "steering.jsonl").open("ab") as stream:
             stream.write(b'garbage\n{"state": "applied"}\n{"state": "listening", "pid": "x"}\n[]\n')
         assert ask(watcher, run, "capture").state == "applied"
+        watcher.step()
+        watcher.step()
 
     with steering.Answers(run) as answers:
-        assert [answer.state for answer in answers.read()] == ["listening", "applied", "closed"]
+        said = answers.read()
+        assert [answer.state for answer in said] == ["listening", "applied", "closed"]
+        assert said[-1].step == watcher.status().step
         assert answers.training is None
 
 

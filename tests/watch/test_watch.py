@@ -121,6 +121,33 @@ def test_logged_scalars_reach_the_next_capture(quiet):
     assert table["loss"].tolist() == [losses[0], losses[3], losses[7]]
 
 
+ODD = {
+    "large": 10**400,
+    "meta": torch.ones((), device="meta"),
+    "sparse": torch.ones(1).to_sparse(),
+    "several": torch.ones(2),
+    "text": "0x",
+}
+
+
+def test_p2_odd_values_that_are_logged_cost_no_capture(quiet, caplog):
+    """Each is named once and left out; what was logged beside it is there."""
+    model, optimizer = make_training()
+    with tensorview.watch(model, optimizer, every=1, **quiet) as watcher:
+
+        def log(loss):
+            watcher.log(loss=loss, **ODD)
+
+        train_steps(model, optimizer, 3, each=log)
+        table = watcher.snapshot().scalars
+    said = [r.getMessage() for r in caplog.records if "is left out" in r.getMessage()]
+
+    assert watcher.status().faults == 0
+    assert len(table["loss"]) == 3
+    assert not ODD.keys() & table.keys()
+    assert [text.partition("=")[0] for text in said] == [f"log({name}" for name in ODD]
+
+
 def test_weights_are_those_of_the_step(quiet):
     """A snapshot holds the weights after its step, and keeps them when training goes on."""
     model, optimizer = make_training()
