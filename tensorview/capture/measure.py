@@ -90,7 +90,7 @@ class Measurement:
                 run_probe(self._model, probe, stop=chunk)
             self.warnings = following.warnings
 
-        with probing(self._model) as self.lost:
+        with probing(self._model, among_threads=True) as self.lost:
             self._in_chunks(probe.size, first_chunk)
         self._sizes = sizes
         self._probe_size = probe.size
@@ -125,7 +125,7 @@ class Measurement:
                 self.warnings.update(following.warnings)
             return running
 
-        with probing(self._model) as self.lost:
+        with probing(self._model, among_threads=True) as self.lost:
             return self._in_chunks(probe.size, whole)
 
     def follow(

@@ -239,7 +239,7 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def probing(model: nn.Module) -> Iterator[list[str]]:
+def probing(model: nn.Module, *, among_threads: bool = False) -> Iterator[list[str]]:
     """Run the model without a trace.
 
     Without gradients, eagerly, in evaluation mode, with fixed random numbers (so that a model that
@@ -249,12 +249,20 @@ def probing(model: nn.Module) -> Iterator[list[str]]:
     own do run, since they may be part of what the model computes, as in spectral norm; what they
     keep outside the model stays changed.
 
+    Args:
+        model: that is run.
+        among_threads: see `random_states_kept`.
+
     Yields:
         Names of changed state that could not be put back, complete once the block has ended.
     """
     devices = {tensor.device for tensor in (*model.parameters(), *model.buffers())}
     with (
-        random_states_kept(model, [device for device in devices if device.type == "cuda"]),
+        random_states_kept(
+            model,
+            [device for device in devices if device.type == "cuda"],
+            among_threads=among_threads,
+        ),
         state_restored(model) as lost,
         evaluating(model),
         _eagerly(),

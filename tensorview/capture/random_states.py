@@ -38,7 +38,9 @@ _draws: WeakKeyDictionary[nn.Module, dict[str, bool]] = WeakKeyDictionary()
 
 
 @contextlib.contextmanager
-def random_states_kept(model: nn.Module, devices: Iterable[torch.device]) -> Iterator[None]:
+def random_states_kept(
+    model: nn.Module, devices: Iterable[torch.device], *, among_threads: bool
+) -> Iterator[None]:
     """Leave the random states of torch, numpy and Python as they are, though *model* may draw.
 
     A model that does draws the same numbers each time, so that it shows the same noise; where there
@@ -47,12 +49,14 @@ def random_states_kept(model: nn.Module, devices: Iterable[torch.device]) -> Ite
     Args:
         model: that is run in the block.
         devices: CUDA devices that it is on.
+        among_threads: nothing but *model* is run in the block, time after time, and other threads
+            may draw; else whatever is drawn is taken back.
     """
-    known = _draws.setdefault(model, {})
+    known = _draws.setdefault(model, {}) if among_threads else {}
     sources = list(_sources(devices))
     before = [source.get() for source in sources]
     begun = list(before)
-    is_alone = threading.active_count() == 1
+    is_alone = not among_threads or threading.active_count() == 1
     seeded = [known.get(source.name, is_alone) for source in sources]
     try:
         for index, source in enumerate(sources):

@@ -29,6 +29,14 @@ def quiet(tmp_path):
     return {"every": 1, "run_dir": tmp_path / "run", "live": False}
 
 
+@pytest.fixture(autouse=True)
+def _hear_ctrl_c():
+    """Also where the tests were started in the background, which ignores it."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
 @pytest.fixture
 def handler():
     """Set the handler of SIGUSR1 for one test."""
@@ -177,11 +185,11 @@ def test_o1_another_thread_keeps_what_it_draws(draw):
         thread.start()
         model = nn.Linear(2, 2)
         if probed:
-            with probing(model):
+            with probing(model, among_threads=True):
                 model(torch.ones(1, 2))
         for _ in range(3):
             if probed:
-                with probing(model):
+                with probing(model, among_threads=True):
                     go.set()
                     done.wait()
             else:
