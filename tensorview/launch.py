@@ -72,6 +72,19 @@ def worker_environment(environment: Mapping[str, str], *, foreign_python: bool) 
     return kept | WORKER_ENVIRONMENT
 
 
+def hold_standard_streams() -> None:
+    """Open those of standard input, output and error that a training has closed, to nowhere.
+
+    Else what is opened next gets their numbers: a slot of shared memory, to which is then printed.
+    They stay open: a mapping that others still use has a number, too.
+    """
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
+
+
 def start(command: WorkerCommand, fds: tuple[int, ...]) -> subprocess.Popen[bytes]:
     """Start a worker that inherits only the descriptors *fds*."""
     environment = worker_environment(os.environ, foreign_python=command.foreign_python)

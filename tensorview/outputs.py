@@ -80,19 +80,6 @@ def open_run(settings: Settings, description: dict[str, Any]) -> tuple[Run, RunL
     return run, lock
 
 
-def hold_standard_streams() -> None:
-    """Open those of standard input, output and error that a training has closed, to nowhere.
-
-    Else what is opened next gets their numbers: a slot of shared memory, to which is then printed.
-    They stay open: a mapping that others still use has a number, too.
-    """
-    for number in (0, 1, 2):
-        try:
-            os.fstat(number)
-        except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
-
-
 def _lock_new(run: Run) -> RunLock:
     """Take the lock of a run that was just made; where that fails there is no run, as before.
 

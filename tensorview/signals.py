@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-_ALL = tuple(sorted(signal.valid_signals()))
+_ALL = sorted(map(int, signal.valid_signals()))
 
 
 @contextlib.contextmanager
@@ -28,15 +28,14 @@ def handlers_deferred() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[tuple[Any, int, FrameType | None]] = []
+    came: list[tuple[int, FrameType | None]] = []
     handlers: dict[int, Any] = {}
 
     def note(number: int, frame: FrameType | None) -> None:
-        again = number == signal.SIGINT and any(earlier == number for _, earlier, _ in came)
-        came.append((handlers[number], number, frame))
-        if again:  # who presses it twice does not want to wait
-            came.clear()
+        if number == signal.SIGINT and any(earlier == number for earlier, _ in came):
+            came.clear()  # who presses it twice does not want to wait
             raise KeyboardInterrupt
+        came.append((number, frame))
 
     def put_back() -> None:
         for number, handler in handlers.items():
@@ -57,5 +56,5 @@ def handlers_deferred() -> Iterator[None]:
             raise
         finally:
             with contextlib.ExitStack() as calls:  # one that raises does not spare the others
-                for handler, number, frame in reversed(came):
-                    calls.callback(handler, number, frame)
+                for number, frame in reversed(came):
+                    calls.callback(handlers[number], number, frame)

@@ -16,9 +16,10 @@ from tensorview.capture.uncompiled import uncompiled
 from tensorview.captures import Captures
 from tensorview.flag_report import FlagReport
 from tensorview.guard import Guard
+from tensorview.launch import hold_standard_streams
 from tensorview.memory import Memory
 from tensorview.open_watchers import close_former, enter, live_target
-from tensorview.outputs import Outputs, find_live, hold_standard_streams, open_run
+from tensorview.outputs import Outputs, find_live, open_run
 from tensorview.pruning.pruner import Pruner
 from tensorview.status import Status
 from tensorview.steering.effects import Controls, Effects
@@ -343,8 +344,8 @@ class Watcher:
         if due and self._captures.last_step != self._step:
             self._do(self._capture)
             self._budget.after_capture(self._step, ours=self._guard.seconds, wall=self._wall())
-        if self._is_due(self._step + 1):
-            self._do(self._attach_to_batch)
+        if self.settings.activations == "batch" and self._is_due(self._step + 1):
+            self._do(self._captures.attach_to_batch)
         # Last, because the user's function may close this.
         self._tell_flags()
 
@@ -352,10 +353,6 @@ class Watcher:
         """Do *action*, unless a signal handler or a command has closed this in the same step."""
         if not self._closed:
             self._guard.do(action, step=self._step, **about)
-
-    def _attach_to_batch(self) -> None:
-        if self._capturer.takes_batches:
-            self._captures.attach_to_batch()
 
     def _tell_flags(self) -> None:
         flags = self._memory.health.take_new()

@@ -25,27 +25,18 @@ class LoggedScalars:
 
     def add(self, name: str, value: Any) -> None:
         """Keep *value*, a number or a tensor of one element; anything else is named once."""
-        if not isinstance(value, Tensor):
+        why = "is a name of ours" if name == RESERVED else ""
+        if isinstance(value, Tensor):
+            why = why or _why_not(value)
+            value = value.detach()
+        else:
             try:
                 value = float(value)
             except Exception:  # noqa: BLE001  # of whatever it is
-                self._refuse(name, f"is {type(value).__name__}, not a number")
-                return
-        elif not _is_plain(value):
-            self._refuse(name, "is a tensor that holds no plain numbers")
-            return
-        elif value.numel() != 1 or value.is_complex():
-            self._refuse(name, f"has shape {tuple(value.shape)}, not one real element")
-            return
-        else:
-            value = value.detach()
-        if name == RESERVED:
-            self._refuse(name, "is a name of ours")
-            return
-        self._values[name] = value
-
-    def _refuse(self, name: str, why: str) -> None:
-        if name not in self._refused:
+                why = why or f"is {type(value).__name__}, not a number"
+        if not why:
+            self._values[name] = value
+        elif name not in self._refused:
             self._refused.add(name)
             log.warning("log(%s=...) is left out: it %s.", name, why)
 
@@ -55,13 +46,14 @@ class LoggedScalars:
         return PendingScalars(values, pool=self._pool)
 
 
-def _is_plain(value: Tensor) -> bool:
-    return (
-        value.layout is torch.strided
-        and not value.is_quantized
-        and not value.is_meta
-        and not value.is_nested
-    )
+def _why_not(value: Tensor) -> str:
+    """Say why a tensor cannot be logged, "" where it can."""
+    is_odd = value.is_quantized or value.is_meta or value.is_nested
+    if is_odd or value.layout is not torch.strided:
+        return "is a tensor that holds no plain numbers"
+    if value.numel() != 1 or value.is_complex():
+        return f"has shape {tuple(value.shape)}, not one real element"
+    return ""
 
 
 class PendingScalars:
