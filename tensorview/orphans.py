@@ -16,6 +16,9 @@ from tensorview.whole_files import temporary_path
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+CAPTURES_A_SECOND = 32
+"""At most, more or less. So many may be in files, and in a manifest that is not on disk yet."""
+
 _IS_OURS = re.compile(r"\.?[0-9]{8,}\.(vtp|vti|csv)(\.tmp)?")
 
 
@@ -43,7 +46,8 @@ def orphans(run: Run) -> list[str]:
 def refuse_lost_manifest(run: Run, orphans: Sequence[str]) -> None:
     """Return if *orphans* are what a killed writer leaves.
 
-    It makes the manifest before any file, and states a capture before it writes the next one.
+    It makes the manifest before any file, and states a capture before it writes the next one. What
+    was stated in the last second, a power failure may take back.
 
     Raises:
         RunError: files of more steps follow what the manifest states, so it has lost lines.
@@ -52,7 +56,7 @@ def refuse_lost_manifest(run: Run, orphans: Sequence[str]) -> None:
     last = max(run.files, default=-1)
     later = {step for step in (int(path.stem) for path in whole) if step > last} - run.removed
     begun = 1 if os.path.lexists(run.path / MANIFEST) else 0
-    if len(later) > begun:
+    if len(later) > max(begun, min(len(run.files), CAPTURES_A_SECOND)):
         states = f"nothing after step {last}" if run.files else "nothing"
         raise RunError(
             f"Cannot write run '{run.path}': {MANIFEST} states {states}, and there are files of "
