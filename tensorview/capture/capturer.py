@@ -36,6 +36,7 @@ from tensorview.capture.probe import (
 from tensorview.capture.transfer import HostMemory, Transfer
 from tensorview.capture.weights import reduce_weight
 from tensorview.errors import CaptureError, ConfigurationError
+from tensorview.signals import handlers_deferred
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -54,8 +55,7 @@ Kept: TypeAlias = "Mapping[str, tuple[NDArray[np.int64] | None, NDArray[np.int64
 """By module, which of its outputs and which of its inputs are left; None for all of them."""
 
 Sketches = list["Tensor | None"]
-"""One sketch a layer, on the model's device, None where there is none; see
-`tensorview.analysis.sketch`."""
+"""By layer, see `tensorview.analysis.sketch`; on the model's device, None where there is none."""
 
 _ACTIVATION_VIEWS = {"distribution", "maps", "correlation"}
 
@@ -356,6 +356,7 @@ class Capturer:
             self._say(f"Activations are not shown. {error}")
             return {}, 0
 
+    @handlers_deferred()
     def _take_probe(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
             self._probe = take_probe(self._model, args, kwargs)

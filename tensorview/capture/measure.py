@@ -17,6 +17,7 @@ from tensorview.capture.probe import (
     run_probe,
     take_probe,
 )
+from tensorview.signals import handlers_deferred
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -198,6 +199,7 @@ class BatchPass:
             following.__exit__(None, None, None)
             self._measurement.warnings = dict(following.warnings)
 
+    @handlers_deferred()
     def _before(self, model: nn.Module, args: Any, kwargs: Any) -> None:
         if self._state != "waiting":  # a pass inside the pass, or our own look at the shapes
             return
@@ -216,6 +218,7 @@ class BatchPass:
         except Exception as error:  # noqa: BLE001  # the training's own pass goes on
             self.fault = str(error)
 
+    @handlers_deferred()
     def _after(self, *_: Any) -> None:
         if self._state != "following":
             return
@@ -225,6 +228,7 @@ class BatchPass:
             self.fault = str(error)
 
     def _shielded(self, receive: Callable[[int, Tensor], None]) -> Callable[[int, Tensor], None]:
+        @handlers_deferred()
         def shielded(index: int, activation: Tensor) -> None:
             try:
                 receive(index, activation)

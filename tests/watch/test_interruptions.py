@@ -14,7 +14,8 @@ from torch import nn
 
 import tensorview
 from tensorview.analysis import sketch
-from tensorview.capture.probe import probing
+from tensorview.capture import capturer, measure
+from tensorview.capture.probe import probing, take_probe
 from tensorview.run import Run
 from tensorview.signals import handlers_deferred
 from tests.networks import make_training, train_steps
@@ -81,6 +82,34 @@ def test_p2_what_a_signal_handler_raises_reaches_the_training(quiet, handler, ca
     assert watcher.status().faults == 0
     assert Run.open(quiet["run_dir"]).steps() == (1, 2, 3, 4)
     assert [r for r in caplog.records if r.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize("activations", ["probe", "batch"])
+def test_p2_a_signal_amid_a_look_at_a_batch_reaches_the_training(
+    quiet, handler, monkeypatch, activations
+):
+    """At the first one, for the probe, and at each where activations are those of the batch."""
+
+    def preempt(*_):
+        raise PreemptedError
+
+    def looking(*arguments, **keywords):
+        usr1()
+        return take_probe(*arguments, **keywords)
+
+    handler(preempt)
+    model, optimizer = make_training()
+    module = {"probe": capturer, "batch": measure}[activations]
+    with tensorview.watch(model, optimizer, activations=activations, **quiet) as watcher:
+        monkeypatch.setattr(module, "take_probe", looking)
+        with pytest.raises(PreemptedError):
+            train_steps(model, optimizer, 1)
+        monkeypatch.undo()
+        train_steps(model, optimizer, 2)
+        layers = watcher.snapshot().layers
+
+    assert watcher.status().faults == 0
+    assert all(layer.activations is not None for layer in layers)
 
 
 def test_p2_a_signal_handler_may_close_the_watcher(quiet, handler):
