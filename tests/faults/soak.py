@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,7 +104,7 @@ class Harm:
     Attributes:
         done: how often each fault was done.
         frames: that came to viewers.
-        silent: viewers to which none came.
+        silent: logs of viewers to which none came.
         slowest: seconds that the first frame of a viewer took at most.
     """
 
@@ -111,7 +112,7 @@ class Harm:
         self.done = {"viewer killed": 0, "file worker killed": 0, "live worker killed": 0}
         self.done["disk full"] = 0
         self.frames = 0
-        self.silent = 0
+        self.silent: list[str] = []
         self.slowest = 0.0
         self._waiting_since: float | None = None
         self._training = training
@@ -171,7 +172,8 @@ class Harm:
         if self._viewer is not None:
             frames = len(self._viewer.steps())
             self.frames += frames
-            self.silent += not frames
+            if not frames:
+                self.silent.append(f"{self._viewer.run_dir.name}.log")
             self._viewer.kill()
             self._viewer.stop()
             self.done["viewer killed"] += 1
@@ -213,7 +215,8 @@ def soak(minutes: float, folder: Path) -> bool:
             proof.whole,
         ),
         "frames at viewers": (harm.frames, harm.frames > 0),
-        "viewers without a frame": (harm.silent, harm.silent <= 1),  # the last may just have begun
+        # The last may just have begun.
+        "viewers without a frame": (len(harm.silent), len(harm.silent) <= 1),
         "slowest first frame at a viewer, s": (
             round(harm.slowest, 1),
             harm.slowest <= FIRST_FRAME_SECONDS or minutes < 2,
@@ -228,7 +231,10 @@ def soak(minutes: float, folder: Path) -> bool:
     }
     for name, (value, kept) in rows.items():
         sys.stdout.write(f"{name:40} {value!s:>10} {'' if kept else '  BROKEN'}\n")
-    return all(kept for _, kept in rows.values())
+    kept = all(kept for _, kept in rows.values())
+    if not kept:
+        sys.stdout.write(f"Logs are left in {folder}; silent: {', '.join(harm.silent)}\n")
+    return kept
 
 
 def main() -> int:
@@ -240,8 +246,11 @@ def main() -> int:
     if options.train:
         train(*options.train)
         return 0
-    with tempfile.TemporaryDirectory(prefix="tensorview-soak-") as folder:
-        return 0 if soak(options.minutes, Path(folder)) else 1
+    folder = Path(tempfile.mkdtemp(prefix="tensorview-soak-"))
+    if not soak(options.minutes, folder):
+        return 1
+    shutil.rmtree(folder)
+    return 0
 
 
 if __name__ == "__main__":
