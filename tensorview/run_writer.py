@@ -19,7 +19,13 @@ from tensorview.orphans import orphans, refuse_lost_manifest
 from tensorview.pvd import Collection
 from tensorview.run import MAX_MANIFEST_BYTES, Run
 from tensorview.thinning import CommittedCapture, Thinner
-from tensorview.whole_files import open_temporary, refuse_links, remove_inside, temporary_path
+from tensorview.whole_files import (
+    open_inside,
+    open_temporary,
+    refuse_links,
+    remove_inside,
+    temporary_path,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -102,6 +108,7 @@ class RunWriter:
             self._thinner = Thinner(there, keep=keep)
         self._leaving: deque[tuple[float, Path]] = deque()
         self._shrinks_at = SHRINK_BYTES
+        self._stated_before = run.next_capture
         self._settled = -math.inf
         self._is_settled = False
         with contextlib.ExitStack() as opened:
@@ -123,7 +130,8 @@ class RunWriter:
     def commit(self, files: Sequence[NewFile], *, step: int, capture: int) -> None:
         """Write all files of one capture, then state them in the manifest.
 
-        A step that was written before is replaced as a whole.
+        A step that was written before is replaced as a whole. A capture that a former writer
+        stated, and ended before it could say so, is there.
 
         Raises:
             OSError: nothing of this capture was kept, and everything earlier is as it was.
@@ -142,6 +150,8 @@ class RunWriter:
             )
             for file in files
         ]
+        if capture < self._stated_before and all(map(self._holds, entries)):
+            return
         known = self._known_files(step)
         paths = {entry.file: self.path / entry.file for entry in entries}
         gone = known - paths.keys()
@@ -178,6 +188,14 @@ class RunWriter:
             self._thin(at_end=False)
             if settles:
                 self._write_lists()
+
+    def _holds(self, entry: Entry) -> bool:
+        """Whether a file is there with just this content."""
+        try:
+            with open_inside(self.path, entry.file, limit=entry.size) as stream:
+                return zlib.crc32(stream.read()) == entry.crc32
+        except OSError:
+            return False
 
     def idle(self) -> None:
         """Bring lists and disk up to date, as far as that is due; what fails is tried again."""

@@ -251,6 +251,36 @@ def test_f3_a_collection_that_cannot_be_written_is_made_up_for(path, writer, mon
     assert [step for step, _ in listed(path, "weights")] == [10]
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_p4_what_a_killed_writer_stated_is_not_lost_on_a_full_disk(path, replaced):
+    """Its successor gets the capture again, finds it whole, and writes nothing.
+
+    Where a step was being replaced, and is not whole, it is written.
+    """
+    with contextlib.closing(RunWriter(path)) as killed:
+        commit(killed, 10)
+        commit(killed, 20)
+    if replaced:  # the former content, as if it ended between the manifest and the files
+        (path / "weights/00000020.vtp").write_bytes(b"former")
+    writer = RunWriter(path)
+    with FailingFiles() as disk:
+        disk.fail("write", nth=0, error=28)
+        if replaced:
+            with pytest.raises(OSError, match="No space left on device"):
+                commit(writer, 20)
+        else:
+            commit(writer, 20)
+        disk.fail("write", nth=0, error=28)
+        with pytest.raises(OSError, match="No space left on device"):
+            commit(writer, 20, capture=21)
+        disk.heal()
+        commit(writer, 20)
+    writer.close()
+
+    assert assert_whole(path).steps() == (10, 20)
+    assert [step for step, _ in listed(path, "weights")] == [10, 20]
+
+
 @pytest.mark.parametrize("harm", ["moved", "removed", "manifest removed", "another run"])
 def test_f1_a_run_that_is_gone_takes_no_captures(path, tmp_path, harm):
     """They are refused, and so counted; nothing is made or changed where the run was or has gone.
