@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 
 # Command or library that must be there -> Debian package that brings it.
 SYSTEM_NEEDS := pvpython:paraview paraview:paraview Xvfb:xvfb xdotool:xdotool libEGL.so.1:libegl1 \
-                libGL.so.1:libgl1 swrast_dri.so:libgl1-mesa-dri
+                libGL.so.1:libgl1 swrast_dri.so:libgl1-mesa-dri libQt5Svg.so.5:libqt5svg5
 
 .PHONY: setup system demo test test-paraviews lint format pictures bench fuzz soak
 
@@ -26,6 +26,7 @@ system:
 	  name=$${need%%:*}; package=$${need##*:}; \
 	  case $$name in \
 	    pvpython) test -n "$$TENSORVIEW_PVPYTHON" || command -v pvpython >/dev/null || missing="$$missing $$package python3-paraview" ;; \
+	    libQt5Svg*) test -n "$$TENSORVIEW_PVPYTHON" || /sbin/ldconfig -p | grep -q "$$name" || missing="$$missing $$package" ;; \
 	    lib*) /sbin/ldconfig -p | grep -q "$$name" || missing="$$missing $$package" ;; \
 	    *_dri.so) ls /usr/lib/*/dri/$$name /usr/lib*/dri/$$name 2>/dev/null | grep -q . || missing="$$missing $$package" ;; \
 	    *) command -v $$name >/dev/null || missing="$$missing $$package" ;; \
