@@ -186,8 +186,14 @@ class Outputs:
         self._poll_at = time.monotonic() + POLL_SECONDS
         self.poll()
 
+    def end(self) -> None:
+        """Ask every worker to end once it has served its queue. Never waits."""
+        for worker in self.workers.values():
+            worker.end()
+
     def close(self) -> None:
         """End every worker; the live one first, since it holds nothing that would be lost."""
+        self.end()
         with contextlib.ExitStack() as ends:  # one given up by Ctrl-C does not spare the other
             for name in sorted(self.workers):
                 ends.callback(self.workers[name].close)

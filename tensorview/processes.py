@@ -49,19 +49,20 @@ class Progress:
 
     Args:
         pid: of the worker.
+        left: captures that it has not answered.
 
     Attributes:
         moved: when it last got on, by the monotonic clock.
     """
 
-    def __init__(self, pid: int) -> None:
+    def __init__(self, pid: int, *, left: int) -> None:
         self._pid = pid
         self._wrote = self.moved = time.monotonic()
-        self._left = -1
+        self._left = left
         self._signs = signs_of(pid)
 
     def look(self, *, left: int) -> None:
-        """Look at it; *left*: captures that it has not answered."""
+        """Look at it, with as many captures *left* now."""
         now = time.monotonic()
         former, signs = self._signs, signs_of(self._pid)
         quiet = now - self._wrote

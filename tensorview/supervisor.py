@@ -83,7 +83,7 @@ class WorkerHandle:
         self._suspect: bytes | None = None  # what a file worker was at when it ended
         self._refusal = ""  # why it could not be started again
         self._end = ""  # "failed" or "closed"
-        self._closing = False
+        self._progress: Progress | None = None  # from when it was asked to end
         self._ended_call = False  # a call that nobody answered, by killing the worker
         self._stalls: deque[tuple[float, float]] = deque()  # (when, seconds)
         self._causes_logged: set[str] = set()
@@ -126,7 +126,7 @@ class WorkerHandle:
     def publish(self, encoded: EncodedSnapshot) -> None:
         """Hand a snapshot over, or count it as dropped. Raises nothing."""
         self.poll()
-        if self._end:
+        if self._end or self._progress is not None:
             self.dropped += 1
             return
         try:
@@ -178,7 +178,7 @@ class WorkerHandle:
         """Read what the worker said; start it again if it died. Never waits."""
         has_ended = self._process.poll() is not None  # if so, all that it said is there
         self._listen()
-        if self._end or self._closing:
+        if self._end or self._progress is not None:
             return
         if has_ended:
             self._revive()
@@ -199,8 +199,7 @@ class WorkerHandle:
         for message in self._sender.messages():
             if "state" in message:
                 self._said = message["state"]
-            fault = message.get("fault")
-            cause = str(fault).partition(":")[0]
+            fault, cause = message.get("fault"), message.get("cause", "")
             if "done" in message:
                 self._restarts.answered()
                 if fault:
@@ -272,22 +271,28 @@ class WorkerHandle:
             f"words: {last_words(self._command.log_path)}",
         )
 
+    def end(self) -> None:
+        """Ask the worker to end once it has served its queue. Never waits."""
+        if self._progress is not None:
+            return
+        if not self._latest_wins and self._has_died():
+            self._listen()
+            if self._sender.in_flight:
+                self._start_again()
+        self._progress = Progress(self.pid, left=self._sender.in_flight)
+        self._sender.end()
+        self._let_hurry()
+
     def close(self) -> None:
         """End the worker; a file worker may first write its queue, as long as it moves on.
 
         Ctrl-C gives up.
         """
-        if self._closing:
+        if self not in _open_handles:
             return
-        self._closing = True
         _open_handles.discard(self)
         try:
-            if not self._latest_wins and self._has_died():
-                self.poll()
-                if self._sender.in_flight:
-                    self._start_again()
-            self._sender.end()
-            self._let_hurry()
+            self.end()
             self._drain()
         finally:
             self._kill()
@@ -309,23 +314,22 @@ class WorkerHandle:
         return not self._end and self._process.poll() is not None
 
     def _drain(self) -> None:
+        progress = self._progress
         started = time.monotonic()
-        progress = Progress(self.pid)
         said_so = False
-        while (
-            self._process.poll() is None
-            and time.monotonic() < progress.moved + CLOSE_SECONDS[self.name]
-        ):
-            if wait_readable(self._sender.ack_fd, POLL_SECONDS):
-                self.poll()
+        while progress is not None and self._process.poll() is None:
+            self._listen()
             if not self._latest_wins:
                 progress.look(left=self._sender.in_flight)
+            if time.monotonic() >= progress.moved + CLOSE_SECONDS[self.name]:
+                break
             if not said_so and progress.moved > started + SAY_SO_SECONDS:
                 said_so = True
                 left = self._sender.in_flight
                 what = f"the last {left} captures" if left else "lists of files"
                 log.warning("Still writing %s; Ctrl-C gives up.", what)
-        self.poll()
+            wait_readable(self._sender.ack_fd, POLL_SECONDS)
+        self._listen()
 
     def _kill(self) -> None:
         if self._process.poll() is None:

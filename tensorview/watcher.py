@@ -290,11 +290,21 @@ class Watcher:
                 ends.callback(close, step=self._step, what="the end of the workers")
             ends.callback(self._let_go)
             ends.callback(self._cleanup.close)
-            if self._step > self._first and self._captures.last_step != self._step:
-                self._guard.do(self._capture, step=self._step)
-            self._guard.do(self._captures.wait, step=self._step)
+            self._capture_last()
         self._tell_flags()
         self.settings = self.settings.apart
+
+    def begin_close(self) -> None:
+        """Capture the last step if it was not, and ask the workers to end; `close` waits for it."""
+        if not self._closed and self._pid == os.getpid():
+            self._capture_last()
+            if self._outputs is not None:
+                self._guard.do(self._outputs.end, step=self._step, what="the end of the workers")
+
+    def _capture_last(self) -> None:
+        if self._step > self._first and self._captures.last_step != self._step:
+            self._guard.do(self._capture, step=self._step)
+        self._guard.do(self._captures.wait, step=self._step)
 
     def _let_go(self) -> None:
         """Hold the model's parameters no more, which nobody may need any more."""

@@ -98,3 +98,33 @@ def test_l9_every_end_is_soon_though_the_viewer_hangs(tmp_path):
         for files in run.files.values():
             for entry in files.values():
                 run.read(entry)
+
+
+def test_p7_workers_that_hang_hold_the_end_up_together(tmp_path):
+    """Those of four models take no longer than that of one."""
+    script = """
+import os, signal, sys, time
+import tensorview
+from tests.networks import make_training, train_steps
+
+trainings = [make_training() for _ in range(4)]
+for number, (model, optimizer) in enumerate(trainings):
+    watcher = tensorview.watch(
+        model, optimizer, every=1, run_dir=f"{sys.argv[1]}/{number}", live=False
+    )
+    os.kill(watcher._outputs.workers["files"].pid, signal.SIGSTOP)
+    train_steps(model, optimizer, 2)
+print(time.monotonic())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    took = time.monotonic() - float(done.stdout)
+
+    assert 2.5 < took < 8.0
+    assert done.stderr.count("The files worker left 2 captures unwritten.") == 4

@@ -146,7 +146,7 @@ def test_l9_one_call_to_a_slow_disk_is_no_standstill(monkeypatch):
     signs, now = Signs("S", 0, 0), 0.0
     monkeypatch.setattr(processes, "signs_of", lambda _: signs)
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    progress = Progress(1)
+    progress = Progress(1, left=2)
     moved = []
     for state, cpu, written in [("S", 0, 0), ("D", 0, 0), ("S", 1, 0), ("S", 1, 0), ("S", 1, 9)]:
         now += 1.0
@@ -158,7 +158,7 @@ def test_l9_one_call_to_a_slow_disk_is_no_standstill(monkeypatch):
         signs = Signs("D", 1, 9)
         progress.look(left=2)
 
-    assert moved == [1.0, 2.0, 3.0, 3.0, 5.0]
+    assert moved == [0.0, 2.0, 3.0, 3.0, 5.0]
     assert progress.moved == 5.0 + ORPHAN_SECONDS - 1.0
 
 
