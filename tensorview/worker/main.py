@@ -56,7 +56,7 @@ def main(options: dict[str, Any]) -> int:
         sink = open_sink(options, pulse=pulse)
     except (ImportError, OSError, TensorviewError) as error:
         log_error(error)
-        worker.say(fault=f"{error}")
+        worker.say(**told(error))
         return 1
     # Not before: beside a training that takes all cores it would need a minute to start.
     step_back(NICENESS)
@@ -65,7 +65,7 @@ def main(options: dict[str, Any]) -> int:
             worker.run(sink)
     except Exception as error:  # noqa: BLE001  # whatever it is, it is the last thing we can say
         log_error(error)
-        worker.say(fault=f"{type(error).__name__}: {error}")
+        worker.say(**told(error))
         return 1
     return 0
 
@@ -155,16 +155,16 @@ class Worker:
             )
 
     def _deliver(self, snapshot: Snapshot | SnapshotError, sink: Sink) -> dict[str, Any]:
-        """Write one snapshot; return ``fault``, empty if there was none, and ``reached``."""
+        """Write one snapshot; return ``reached``, and what is `told` of what went wrong."""
         from tensorview.worker.views import make_frame  # noqa: PLC0415  # after the sink's own VTK
 
         if isinstance(snapshot, SnapshotError):
-            return {"fault": str(snapshot), "reached": False}
+            return {"reached": False, **told(snapshot)}
         try:
-            return {"fault": "", "reached": sink.write(make_frame(snapshot))}
+            return {"reached": sink.write(make_frame(snapshot))}
         except Exception as error:  # noqa: BLE001  # one bad frame must not end the sink
             log_error(error)
-            return {"fault": f"{type(error).__name__}: {error}", "reached": False}
+            return {"reached": False, **told(error)}
 
     def _orphaned_too_long(self) -> bool:
         if os.getppid() == self._parent:
@@ -183,11 +183,21 @@ class Worker:
 
         Args:
             fault: what went wrong; cut, so that the message goes out in one piece.
-            message: ``done``, the slot that is free again; ``reached``, whether its frame got to
-                somebody; ``state``, of the sink.
+            message: ``cause`` of the fault; ``done``, the slot that is free again; ``reached``,
+                whether its frame got to somebody; ``state``, of the sink.
         """
         with contextlib.suppress(BrokenPipeError):
             self._receiver.say(fault=cut(fault), **message)
+
+
+def told(error: Exception) -> dict[str, str]:
+    """Return ``fault``, a sentence, and ``cause``: of several with the same, one is logged."""
+    cause = error.__cause__ or error
+    is_ours = isinstance(error, TensorviewError)
+    return {
+        "fault": str(error) if is_ours else f"{type(error).__name__}: {error}",
+        "cause": f"{type(cause).__name__} {getattr(cause, 'errno', '')}",
+    }
 
 
 def log_error(error: Exception) -> None:

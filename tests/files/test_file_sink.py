@@ -11,7 +11,7 @@ from vtkmodules.util.numpy_support import vtk_to_numpy
 from vtkmodules.vtkCommonDataModel import vtkPolyData
 
 from tensorview.check import prove
-from tensorview.errors import RunError
+from tensorview.errors import RunError, UnwritableRunError
 from tensorview.pvd import listed_files
 from tensorview.run import Run
 from tensorview.run_writer import RunWriter
@@ -222,7 +222,9 @@ def test_f2_a_full_disk_drops_frames_and_nothing_else(path, rng, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("pathlib.Path.open", full)
         for frame in frames[1:3]:
-            with pytest.raises(OSError, match="No space left on device"):
+            with pytest.raises(
+                UnwritableRunError, match=r"step \d+ of run .* No space left on device"
+            ):
                 sink.write(frame)
 
     assert before == {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
@@ -250,7 +252,7 @@ def test_f2_a_worker_can_begin_while_the_disk_is_full(path, rng, goes_on):
     try:
         sink = FileSink(path, formats=("vtp",))
         sink.idle()
-        with pytest.raises(OSError, match="File too large"):
+        with pytest.raises(UnwritableRunError, match="File too large"):
             sink.write(frames[3])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

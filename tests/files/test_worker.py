@@ -49,14 +49,14 @@ class Unwatched(MemorySink):
 
 
 class Broken(MemorySink):
-    """A sink that fails with a given message."""
+    """A sink that fails with an error of the system."""
 
-    def __init__(self, text):
+    def __init__(self, *error):
         super().__init__()
-        self._text = text
+        self._error = error
 
     def write(self, _):
-        raise OSError(self._text)
+        raise OSError(*self._error)
 
 
 def snapshot():
@@ -76,11 +76,11 @@ def test_an_answer_says_whether_somebody_was_reached():
 
     assert answers(MemorySink(), snapshot(), damaged) == [
         {"done": 0, "fault": "", "reached": True},
-        {"done": 1, "fault": "damaged", "reached": False},
+        {"done": 1, "fault": "damaged", "cause": "SnapshotError ", "reached": False},
     ]
     assert answers(Unwatched(), snapshot()) == [{"done": 0, "fault": "", "reached": False}]
-    assert answers(Broken("full"), snapshot()) == [
-        {"done": 0, "fault": "OSError: full", "reached": False}
+    assert answers(Broken(28, "full"), snapshot()) == [
+        {"done": 0, "fault": "OSError: [Errno 28] full", "cause": "OSError 28", "reached": False}
     ]
 
 
@@ -111,7 +111,9 @@ def test_what_cannot_be_written_at_the_end_is_said(tmp_path, name):
     outputs.publish(snapshot())
     outputs.close()
 
-    assert worker.last_fault.startswith("files sink: IsADirectoryError: ")
+    assert worker.last_fault.startswith(f"files sink: Cannot bring the lists of run '{path}' up")
+    assert f"{name.removesuffix('.tmp').removeprefix('.')}" in worker.last_fault
+    assert ": Is a directory. " in worker.last_fault
     assert worker._process.returncode == 1
     assert Run.open(path).steps() == (snapshot().step,)
 

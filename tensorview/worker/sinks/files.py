@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tensorview.errors import RunError
+from tensorview.errors import RunError, UnwritableRunError
 from tensorview.run_writer import NewFile, RunWriter
 from tensorview.settings import FORMATS
 from tensorview.worker.csv_text import csv_bytes
@@ -61,12 +61,19 @@ class FileSink:
         """Commit one frame; then everyone can read it, so this returns True.
 
         Raises:
-            OSError: a file could not be written. Nothing of the frame was kept and earlier files
-                are as they were.
+            UnwritableRunError: a file could not be written. Nothing of the frame was kept and
+                earlier files are as they were.
+            RunError: likewise, since the run is not what it was.
         """
         self._memo.next_frame()
         files = list(_files(frame, formats=self._formats, memo=self._memo))
-        self._writer.commit(files, step=frame.step, capture=frame.capture)
+        try:
+            self._writer.commit(files, step=frame.step, capture=frame.capture)
+        except OSError as error:
+            raise UnwritableRunError(
+                f"Cannot write step {frame.step} of run '{self._writer.path}': {_reason(error)}. "
+                f"Captures are dropped until files can be written again."
+            ) from error
         for table in tables("scalars", frame.datasets["scalars"]):
             self._scalars.add(frame.step, {name: float(table[name][-1]) for name in table})
         return True
@@ -79,12 +86,25 @@ class FileSink:
         """Bring ``.pvd`` files and ``scalars.csv`` up to date.
 
         Raises:
-            OSError: that was not possible; the captures themselves are safe.
+            UnwritableRunError: that was not possible; the captures themselves are safe.
+            RunError: likewise, since the run is not what it was.
         """
         try:
-            self._writer.close()
-        finally:
-            self._scalars.close()
+            try:
+                self._writer.close()
+            finally:
+                self._scalars.close()
+        except OSError as error:
+            raise UnwritableRunError(
+                f"Cannot bring the lists of run '{self._writer.path}' up to date: "
+                f"{_reason(error)}. Its captures are safe; `tensorview check` says what is not."
+            ) from error
+
+
+def _reason(error: OSError) -> str:
+    """Return what the system says, and of which file, where it says so."""
+    reason = error.strerror or str(error)
+    return f"{error.filename}: {reason}" if error.filename else reason
 
 
 def _files(frame: Frame, *, formats: tuple[str, ...], memo: Memo) -> Iterator[NewFile]:
