@@ -50,6 +50,20 @@ class Proof:
         """Whether there is nothing to repair."""
         return not (self.damaged or self.lists or self.orphans or self.run.damaged_lines)
 
+    @property
+    def hindrance(self) -> str:
+        """Why `repair` refuses this run, which might lose what is whole; "" where it does not."""
+        try:
+            refuse_lost_manifest(self.run, self.orphans)
+        except RunError as error:
+            return str(error)
+        if not self.unreadable:
+            return ""
+        return (
+            f"Cannot repair run '{self.run.path}': {len(self.unreadable)} of its files, such as "
+            f"'{self.unreadable[0]}', cannot be read, so they may be whole. Make them readable."
+        )
+
     def __str__(self) -> str:
         """One line a finding, and a summary."""
         lines = [*self.damaged.values(), *self.lists.values()]
@@ -109,13 +123,8 @@ def repair(path: str | os.PathLike[str]) -> Proof:
         if proof.whole:
             return proof
         run = proof.run
-        refuse_lost_manifest(run, proof.orphans)
-        if proof.unreadable:
-            raise RunError(
-                f"Cannot repair run '{run.path}': {len(proof.unreadable)} of its files, such as "
-                f"'{proof.unreadable[0]}', cannot be read, so they may be whole. Make them "
-                f"readable; nothing was changed."
-            )
+        if proof.hindrance:
+            raise RunError(proof.hindrance)
         try:
             replace_file(run.path / MANIFEST, b"".join(map(to_line, proof.whole_files)))
             for file in (*proof.damaged, *proof.lists, *proof.orphans):

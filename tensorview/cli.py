@@ -176,7 +176,8 @@ def _check(options: argparse.Namespace) -> int:
     if options.repair and not proof.whole:
         print("Repaired: what is named above was dropped, and the .pvd files were written anew.")
     elif not proof.whole:
-        print("With --repair what is named above is dropped, and the .pvd files are written anew.")
+        repaired = "With --repair what is named above is dropped, and .pvd files are written anew."
+        print(proof.hindrance or repaired)
     return int(not proof.whole and not options.repair)
 
 

@@ -72,6 +72,8 @@ def export(
     """
     if not (png or csv or movie is not None):
         raise ConfigurationError("Nothing to export: give --png, --csv, --movie or several.")
+    if tab is not None and not png and movie is None:
+        raise ConfigurationError("--tab chooses what is drawn; tables are made of every view.")
     look: dict[str, object] = {"tab": tab, "sample": sample, "size": _check_look(tab, size)}
     if movie is not None:
         _check_movie(Path(movie), fps=fps)

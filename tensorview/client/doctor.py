@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 
 from tensorview.client.paraview import PVPYTHON_VARIABLE, find_paraview
+from tensorview.client.view import refuse_without_display
 from tensorview.errors import ParaViewError, TransportError
 from tensorview.settings import DEFAULT_PORT
 from tensorview.slots import SlotFile
@@ -46,19 +47,17 @@ def report(findings: list[Finding], *, port: int = DEFAULT_PORT) -> str:
         for finding in findings
     ]
     advice = [f"      {finding.name}: {finding.advice}" for finding in findings if finding.advice]
-    if advice:
-        verdict = ["", "Not everything is in place:", *advice]
-    else:
-        verdict = [
-            "",
-            "Everything is in place. Next: add tensorview.watch(model, optimizer) to a training,",
-            f"type {_view_command(port)}, and start the training.",
-        ]
-    return "\n".join(lines + verdict)
+    verdict = ["Not everything is in place:", *advice] if advice else _next_step(port)
+    return "\n".join([*lines, "", *verdict])
 
 
-def _view_command(port: int) -> str:
-    return "tensorview view" + (f" --port {port}" if port != DEFAULT_PORT else "")
+def _next_step(port: int) -> list[str]:
+    live = f", live='localhost:{port}'" if port != DEFAULT_PORT else ""
+    option = f" --port {port}" if port != DEFAULT_PORT else ""
+    return [
+        f"Everything is in place. Next: add tensorview.watch(model, optimizer{live})",
+        f"to a training, type tensorview view{option}, and start the training.",
+    ]
 
 
 def _package(name: str, advice: str) -> Finding:
@@ -99,15 +98,23 @@ def _shared_memory() -> Finding:
 
 
 def _port(port: int) -> Finding:
-    if viewer_listens(port):
-        note = ", so live starts by itself" if port == DEFAULT_PORT else ""
-        return Finding(name=f"port {port}", found=f"{listener(port)} listens{note}")
-    return Finding(name=f"port {port}", found="free: no viewer listens yet")
+    if not viewer_listens(port):
+        return Finding(name=f"port {port}", found="free: no viewer listens yet")
+    who = listener(port)
+    note = ", so live starts by itself" if port == DEFAULT_PORT else ""
+    if not who.startswith(("paraview", "pv")):
+        note = " (if that is neither a viewer nor an SSH tunnel to one, give another --port)"
+    return Finding(name=f"port {port}", found=f"{who} listens{note}")
 
 
 def _display() -> Finding:
-    display = os.environ.get("DISPLAY")
-    if display:
-        return Finding(name="display", found=display)
     # Only a window needs one; training, files and export do not.
-    return Finding(name="display", found="none: ParaView's window opens on another machine")
+    display = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    if not display and sys.platform != "darwin":
+        return Finding(name="display", found="none: ParaView's window opens on another machine")
+    try:
+        refuse_without_display(os.environ)
+    except ParaViewError as error:
+        what, _, advice = str(error).partition(". ")
+        return Finding(name="display", found=what, advice=advice)
+    return Finding(name="display", found=display or "yes")

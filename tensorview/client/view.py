@@ -104,14 +104,18 @@ def _run(command: list[str], *, environment: dict[str, str], log_path: Path) -> 
             command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
         ) as paraview,
     ):
-        former = signal.signal(signal.SIGTERM, lambda *_: paraview.terminate())
+        ends = [signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # else somebody wants it to stay
+            ends.append(signal.SIGHUP)
+        former = {end: signal.signal(end, lambda *_: paraview.terminate()) for end in ends}
         try:
             code = paraview.wait()
         except BaseException:
             paraview.terminate()
             raise
         finally:
-            signal.signal(signal.SIGTERM, former)
+            for end, handler in former.items():
+                signal.signal(end, handler)
     return 0 if code == -signal.SIGTERM else code
 
 

@@ -116,7 +116,10 @@ def _status(run_dir: str) -> tuple[int, str]:
     read_run_id(run_dir)
     with Answers(run_dir) as answers:
         said = answers.read()
-    return 0, "\n".join(map(_line, said[-SHOWN_ANSWERS:])) or "No training listens to commands."
+    lines = list(map(_line, said[-SHOWN_ANSWERS:])) or ["No training listens to commands."]
+    if answers.training is not None and answers.training.is_gone:
+        lines.append(f"Its training, process {answers.training.pid}, has ended: nobody listens.")
+    return 0, "\n".join(lines)
 
 
 def _line(answer: Answer) -> str:

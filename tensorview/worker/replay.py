@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import sys
 import time
 from typing import Any
+
+from vtkmodules.vtkCommonCore import vtkLogger
 
 from tensorview.errors import RemovedStepError
 from tensorview.run import Run
@@ -19,6 +22,8 @@ SETTLE_SECONDS = 1.5
 
 def main(options: dict[str, Any]) -> int:
     """Wait for the viewer, send every capture in its own time, and end the connection."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # ParaView's own prints a stack trace
+    vtkLogger.SetStderrVerbosity(vtkLogger.VERBOSITY_ERROR)  # its warnings are none for a user
     run = Run.open(options["run_dir"])
     steps = run.steps()
     sink = LiveSink(host=options["host"], port=options["port"], script=options["script"])

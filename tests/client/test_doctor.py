@@ -36,12 +36,17 @@ def doctor(*arguments, **environment):
 @pytest.mark.paraview
 def test_a_good_machine_is_said_to_be_good():
     """Exit code 0, ParaView's path and version, and the next step."""
-    result = doctor("--port", str(free_port()))
+    port = free_port()
+    result = doctor("--port", str(port), DISPLAY="")
 
     assert result.returncode == 0, result.stdout
     assert "FAIL" not in result.stdout
     assert "Catalyst       yes, with Live" in result.stdout
-    assert "Everything is in place. Next: add tensorview.watch" in result.stdout
+    assert result.stdout.endswith(
+        f"Everything is in place. Next: add tensorview.watch(model, optimizer, "
+        f"live='localhost:{port}')\nto a training, type tensorview view --port {port}, and start "
+        f"the training.\n"
+    )
 
 
 def test_l8_no_paraview_is_said_with_what_to_do(tmp_path):
@@ -94,8 +99,22 @@ def test_a_listening_viewer_is_seen_without_connecting_to_it():
     assert not viewer_listens(port)
 
 
+def test_a_display_that_does_not_answer_is_named(monkeypatch):
+    """Its window could not open; none at all is right on a cluster's node."""
+    monkeypatch.setenv(paraview.PVPYTHON_VARIABLE, "/nowhere/pvpython")
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+    monkeypatch.setenv("DISPLAY", ":4711")
+    dead = report(examine(port=free_port()))
+    monkeypatch.delenv("DISPLAY")
+    none = report(examine(port=free_port()))
+
+    assert "FAIL  display        There is no display: nothing answers at DISPLAY=:4711\n" in dead
+    assert "display: Run it on a machine with a screen" in dead
+    assert "ok    display        none: ParaView's window opens on another machine\n" in none
+
+
 def test_the_listener_is_named(monkeypatch):
-    """The report says which process holds the port."""
+    """The report says which process holds the port, and what if that is no viewer."""
     monkeypatch.setenv(paraview.PVPYTHON_VARIABLE, "/nowhere/pvpython")
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
@@ -103,7 +122,7 @@ def test_the_listener_is_named(monkeypatch):
 
     import os  # noqa: PLC0415
 
-    assert f"(pid {os.getpid()}) listens" in text
+    assert f"(pid {os.getpid()}) listens (if that is neither a viewer nor an SSH tunnel" in text
 
 
 def test_a_port_out_of_range_is_one_sentence():

@@ -1,6 +1,7 @@
 """`tensorview view` refuses in one sentence, before anything opens."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -214,3 +215,26 @@ def test_the_layout_macro_goes_to_the_users_own_paraview(tmp_path):
 def test_the_start_script_is_there():
     """What ParaView is told to run exists."""
     assert view_module.START_SCRIPT.is_file()
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGHUP])
+def test_paraview_ends_with_the_command(tmp_path, end):
+    """A session that is closed, or a job that is ended, leaves no window behind."""
+    script = f"""
+import os, signal, sys
+from pathlib import Path
+from tensorview.client.view import _run
+
+waits = "import os, signal; os.kill(os.getppid(), {int(end)}); signal.pause()"
+print(_run([sys.executable, "-c", waits], environment=dict(os.environ), log_path=Path("log")))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert done.stdout == "0\n"

@@ -155,6 +155,12 @@ def test_asking_for_nothing_is_refused(run_dir):
     assert str(caught.value) == "Nothing to export: give --png, --csv, --movie or several."
 
 
+def test_a_tab_is_nothing_for_tables(run_dir):
+    """They would be made of every view all the same."""
+    with pytest.raises(ConfigurationError, match="--tab chooses what is drawn; tables are made"):
+        export(run_dir, csv=True, tab="weights")
+
+
 def test_folder_that_cannot_be_made_is_refused(run_dir, tmp_path):
     """A file in the place of the folder ends in one sentence before anything is drawn."""
     (tmp_path / "file").write_text("")

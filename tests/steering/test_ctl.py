@@ -144,7 +144,9 @@ def test_a_killed_training_is_found_out(tmp_path):
         process.kill()
         process.wait()
         code, text = ctl(run, "capture")
+        said = ctl(run, "status")[1].splitlines()
 
+    assert said[-1] == f"Its training, process {process.pid}, has ended: nobody listens."
     gone = f"tensorview: Cannot steer run '{run}': its training, process {process.pid}, has ended."
     assert (code, text) == (1, gone)
 
