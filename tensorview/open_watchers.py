@@ -58,11 +58,13 @@ def live_target(watcher: Watcher) -> LiveTarget | None:
 
 @atexit.register
 def _close_all() -> None:
+    watchers = list(open_watchers.values())
     try:
-        watchers = list(open_watchers.values())
-        for watcher in watchers:  # those that hang use up their time together
-            watcher.begin_close()
-        for watcher in watchers:
-            watcher.close()
+        try:
+            for watcher in watchers:  # workers that hang use up their time together
+                watcher.begin_close()
+        finally:
+            for watcher in watchers:
+                watcher.close()
     except KeyboardInterrupt:
         log.warning("Given up: captures that were still on their way are lost.")
