@@ -41,6 +41,10 @@ class RunError(TensorviewError):
     """A run directory cannot be written, read or trusted."""
 
 
+class BusyRunError(RunError):
+    """Another process writes in a run directory."""
+
+
 class UnreadableFileError(RunError):
     """A file of a run cannot be read just now; what it holds may be whole."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import multiprocessing.util
 from typing import TYPE_CHECKING
@@ -60,11 +61,10 @@ def live_target(watcher: Watcher) -> LiveTarget | None:
 def _close_all() -> None:
     watchers = list(open_watchers.values())
     try:
-        try:
+        with contextlib.ExitStack() as ends:  # one given up by Ctrl-C does not spare the others
+            for watcher in watchers:
+                ends.callback(watcher.close)
             for watcher in watchers:  # workers that hang use up their time together
                 watcher.begin_close()
-        finally:
-            for watcher in watchers:
-                watcher.close()
     except KeyboardInterrupt:
-        log.warning("Given up: captures that were still on their way are lost.")
+        log.warning("Given up: captures that were still on their way may be lost.")

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING, Any
 from tensorview.client.paraview import INSTALL_HINT, NO_MPI, ParaView, find_paraview, find_pvpython
 from tensorview.continuing import continue_run
 from tensorview.encoding import EncodedSnapshot
-from tensorview.errors import ParaViewError, RunError, TransportError, UnwritableRunError
+from tensorview.errors import (
+    BusyRunError,
+    ParaViewError,
+    RunError,
+    TransportError,
+    UnwritableRunError,
+)
 from tensorview.launch import WorkerCommand
 from tensorview.run import RUN_FILE, Run, holds_run
 from tensorview.run_lock import RunLock
@@ -88,6 +94,8 @@ def _lock_new(run: Run) -> RunLock:
     """
     try:
         return RunLock(run.path)
+    except BusyRunError:  # who was faster to take the lock goes on with this run
+        raise
     except RunError:
         (run.path / RUN_FILE).unlink(missing_ok=True)
         raise
@@ -193,10 +201,10 @@ class Outputs:
 
     def close(self) -> None:
         """End every worker; the live one first, since it holds nothing that would be lost."""
-        self.end()
         with contextlib.ExitStack() as ends:  # one given up by Ctrl-C does not spare the other
             for name in sorted(self.workers):
                 ends.callback(self.workers[name].close)
+            self.end()
 
     def _look_for_viewer(self) -> None:
         now = time.monotonic()

@@ -31,7 +31,8 @@ def signs_of(pid: int) -> Signs | None:
     """Return what is known of a process; None where there is none, or no ``/proc``."""
     folder = Path(f"/proc/{pid}")
     try:
-        fields = (folder / "stat").read_text().rpartition(")")[2].split()
+        # Its name, in parentheses, may be any bytes.
+        fields = (folder / "stat").read_bytes().rpartition(b")")[2].decode().split()
     except OSError:
         return None
     written = 0
@@ -61,11 +62,12 @@ class Progress:
         self._left = left
         self._signs = signs_of(pid)
 
-    def look(self, *, left: int) -> None:
-        """Look at it, with as many captures *left* now."""
+    def look(self, *, left: int | None = None) -> None:
+        """Look at it, with as many captures *left* now; None where that is not known."""
         now = time.monotonic()
         former, signs = self._signs, signs_of(self._pid)
         quiet = now - self._wrote
+        left = self._left if left is None else left
         if left != self._left or _differ(former, signs, "written"):
             self._wrote = self.moved = now
         elif (_differ(former, signs, "cpu") and quiet < COMPUTING_SECONDS) or (

@@ -14,7 +14,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
-from tensorview.errors import RunError, UnwritableRunError
+from tensorview.errors import BusyRunError, RunError, UnwritableRunError
 from tensorview.processes import signs_of
 from tensorview.transport import ORPHAN_SECONDS
 
@@ -52,8 +52,8 @@ class RunLock:
         Waits up to `WAIT_SECONDS` for the file worker of a training that has ended.
 
         Raises:
-            RunError: somebody holds it, who is named.
-            RunError: likewise, where the file ``lock`` is somebody else's.
+            BusyRunError: somebody holds it, who is named.
+            RunError: the file ``lock`` is somebody else's.
             UnwritableRunError: the file cannot be opened or written.
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -82,7 +82,7 @@ class RunLock:
             except BlockingIOError:
                 pid, host = self._owner()
                 if time.monotonic() >= deadline or not _has_ended(pid, host):
-                    raise RunError(
+                    raise BusyRunError(
                         f"Cannot write in run '{path}': process {pid} on {host} writes in it. "
                         f"Wait until it has ended, or give another run_dir."
                     ) from None

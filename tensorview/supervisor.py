@@ -126,8 +126,11 @@ class WorkerHandle:
     def publish(self, encoded: EncodedSnapshot) -> None:
         """Hand a snapshot over, or count it as dropped. Raises nothing."""
         self.poll()
-        if self._end or self._progress is not None:
+        if self._end:
             self.dropped += 1
+            return
+        if self._progress is not None:
+            self._lose("ended", f"Captures from step {encoded.step} on come too late: we close.")
             return
         try:
             if self._latest_wins:
@@ -319,6 +322,7 @@ class WorkerHandle:
         said_so = False
         while progress is not None and self._process.poll() is None:
             self._listen()
+            _look_at_others()
             if not self._latest_wins:
                 progress.look(left=self._sender.in_flight)
             if time.monotonic() >= progress.moved + CLOSE_SECONDS[self.name]:
@@ -351,6 +355,13 @@ class WorkerHandle:
 
 
 _open_handles: set[WorkerHandle] = set()
+
+
+def _look_at_others() -> None:
+    """See which of the workers that were asked to end, and wait for their turn, get on."""
+    for handle in list(_open_handles):
+        if handle._progress is not None and not handle._latest_wins:  # noqa: SLF001  # of this class
+            handle._progress.look()  # noqa: SLF001
 
 
 def _abandon_all() -> None:

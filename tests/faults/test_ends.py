@@ -100,24 +100,38 @@ def test_l9_every_end_is_soon_though_the_viewer_hangs(tmp_path):
                 run.read(entry)
 
 
-def test_p7_workers_that_hang_hold_the_end_up_together(tmp_path):
-    """Those of four models take no longer than that of one."""
+@pytest.mark.parametrize("seconds", [0.0, 0.3])
+def test_p7_workers_that_hang_hold_the_end_up_together(tmp_path, seconds):
+    """Those of four models take no longer than that of one, though each gets on for *seconds*."""
     script = """
-import os, signal, sys, time
+import os, signal, sys, threading, time
 import tensorview
 from tests.networks import make_training, train_steps
 
+def tell_all(number):
+    for pid in pids:
+        os.kill(pid, number)
+
+def get_on():
+    time.sleep(0.5)
+    tell_all(signal.SIGCONT)
+    time.sleep(seconds)
+    tell_all(signal.SIGSTOP)
+
+path, seconds = sys.argv[1], float(sys.argv[2])
 trainings = [make_training() for _ in range(4)]
+pids = []
 for number, (model, optimizer) in enumerate(trainings):
-    watcher = tensorview.watch(
-        model, optimizer, every=1, run_dir=f"{sys.argv[1]}/{number}", live=False
-    )
-    os.kill(watcher._outputs.workers["files"].pid, signal.SIGSTOP)
-    train_steps(model, optimizer, 2)
+    watcher = tensorview.watch(model, optimizer, every=1, run_dir=f"{path}/{number}", live=False)
+    pids.append(watcher._outputs.workers["files"].pid)
+    os.kill(pids[-1], signal.SIGSTOP)
+    train_steps(model, optimizer, 100)
+if seconds:
+    threading.Thread(target=get_on, daemon=True).start()
 print(time.monotonic())
 """
     done = subprocess.run(
-        [sys.executable, "-c", script, tmp_path],
+        [sys.executable, "-c", script, tmp_path, str(seconds)],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
@@ -127,4 +141,36 @@ print(time.monotonic())
     took = time.monotonic() - float(done.stdout)
 
     assert 2.5 < took < 8.0
-    assert done.stderr.count("The files worker left 2 captures unwritten.") == 4
+    assert done.stderr.count("captures unwritten.") == 4
+
+
+def test_p7_a_watcher_that_fails_at_the_end_spares_no_other(tmp_path):
+    """With `strict` its fault is raised, once all have written what they had."""
+    script = """
+import sys
+import tensorview
+from tests.networks import make_training, train_steps
+
+def fail(step):
+    raise ZeroDivisionError
+
+trainings = [make_training() for _ in range(2)]
+for number, (model, optimizer) in enumerate(trainings):
+    watcher = tensorview.watch(
+        model, optimizer, every=2, run_dir=f"{sys.argv[1]}/{number}", live=False, strict=True
+    )
+    train_steps(model, optimizer, 3)
+    if number == 0:
+        watcher._captures.take = fail
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert "ZeroDivisionError" in done.stderr
+    assert [Run.open(tmp_path / number).steps() for number in "01"] == [(1, 2), (1, 2, 3)]

@@ -153,3 +153,36 @@ def test_f6_a_lock_of_somebody_else_is_refused_before_there_is_a_run(tmp_path):
     assert [path.name for path in run.iterdir()] == ["lock"]
     (run / "lock").unlink()
     tensorview.watch(model, optimizer, run_dir=run, live=False).close()
+
+
+def test_p8_who_loses_the_race_for_the_lock_leaves_the_run_to_the_winner(tmp_path, monkeypatch):
+    """Another process goes on with the run just after it was made, and before it is locked."""
+    run, (model, optimizer) = tmp_path / "run", make_training()
+    create, owners = Run.create, []
+
+    def create_and_lose(path, **keywords):
+        made = create(path, **keywords)
+        owners.append(start(FORK_AND_SLEEP, path))
+        return made
+
+    monkeypatch.setattr(Run, "create", create_and_lose)
+    try:
+        with pytest.raises(RunError, match="writes in it"):
+            tensorview.watch(model, optimizer, run_dir=run, live=False)
+
+        assert Run.open(run).steps() == ()
+    finally:
+        end(*owners)
+
+
+def test_p8_an_owner_of_any_name_is_named(tmp_path):
+    """The kernel cuts the name of a process after 15 bytes, perhaps amid a character."""
+    script = FORK_AND_SLEEP.replace(
+        "lock =", "Path('/proc/self/comm').write_bytes('обучение'.encode()[:15])\nlock ="
+    )
+    owner = start(script, tmp_path)
+    try:
+        with pytest.raises(RunError, match="writes in it"):
+            RunLock(tmp_path)
+    finally:
+        end(owner)
