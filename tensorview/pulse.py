@@ -40,7 +40,11 @@ class Pulse:
 
     def __init__(self, fd: int | None = None) -> None:
         self.fd = open_unlinked(mmap.PAGESIZE) if fd is None else fd
-        self._page = mmap.mmap(self.fd, mmap.PAGESIZE)
+        try:
+            self._page = mmap.mmap(self.fd, mmap.PAGESIZE)
+        except OSError:
+            os.close(self.fd)
+            raise
 
     def reset(self) -> None:
         """Begin anew, for a worker that is to be started."""

@@ -33,7 +33,13 @@ TOKEN = struct.Struct("<QQQ")  # slot, bytes of the frame, sequence number
 PIECE_BYTES = 65536
 MAX_PIECES = 16
 """Of what a worker said are taken at once: one that never stops must not hold the training."""
-_MESSAGE: dict[str, type] = {"done": int, "reached": bool, "fault": str, "state": str}
+_MESSAGE: dict[str, type] = {
+    "done": int,
+    "reached": bool,
+    "fault": str,
+    "cause": str,
+    "state": str,
+}
 """What a worker may say, see `tensorview.worker.main.Worker.say`."""
 
 
@@ -53,13 +59,18 @@ class Sender:
     """
 
     def __init__(self, *, slots: int, max_bytes: int) -> None:
-        self._file = SlotFile()
         self._max_bytes = max_bytes
         self._free = set(range(slots))
         self._sent: dict[int, bytes] = {}  # slot -> token, not yet acknowledged
         self._sequence = 0
-        self._token_read, self._token_write = os.pipe()
-        self._ack_read, self._ack_write = os.pipe()
+        with contextlib.ExitStack() as undo:  # where descriptors run short none is kept
+            self._file = SlotFile()
+            undo.callback(self._file.close)
+            self._token_read, self._token_write = os.pipe()
+            undo.callback(os.close, self._token_read)
+            undo.callback(os.close, self._token_write)
+            self._ack_read, self._ack_write = os.pipe()
+            undo.pop_all()
         for fd in (self._token_read, self._token_write, self._ack_read):
             os.set_blocking(fd, False)
         self._line = b""

@@ -53,7 +53,7 @@ class Snapshots:
             token = TOKEN.pack(*(number % 2**64 for number in numbers))
             return Input("token", token[: rng.choice((24, 24, 24, 23, 1))])
         if choice < 0.2:
-            message = {"done": 0, "reached": True, "fault": "", "state": "ready"}
+            message = {"done": 0, "reached": True, "fault": "", "cause": "", "state": "ready"}
             lines = json.dumps(message).encode() + b"\n"
             return Input("message", mutators.spoil_lines(rng, lines * 3))
         name = rng.choice(sorted(self.good))
@@ -78,7 +78,8 @@ class Snapshots:
         if case.name == "message":
             os.write(ack_fd, case.data[:60_000])
             for message in sender.messages():
-                assert isinstance(message, dict)
+                texts = [message.get(name, "") for name in ("fault", "cause", "state")]
+                assert all(isinstance(text, str) for text in texts), message
             return
         sender._file.reserve(0, len(case.data) or 1)[: len(case.data)] = case.data
         token = case.data if case.name == "token" else TOKEN.pack(0, len(case.data), 1)
@@ -98,7 +99,7 @@ class Snapshots:
             receiver=receiver, pulse=Pulse(), parent=os.getppid(), outlives_parent=False
         )
         answer = worker._deliver(snapshot, MemorySink())
-        assert "MemoryError" not in answer["fault"], answer
+        assert "MemoryError" not in answer.get("fault", ""), answer
 
 
 class Tables:

@@ -1,6 +1,8 @@
 """Workers may die, hang or lag: the training process bounds what that costs, and counts it."""
 
 import contextlib
+import errno
+import importlib
 import logging
 import os
 import signal
@@ -8,13 +10,14 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tensorview import encoding, restarts, supervisor
 from tensorview.outputs import Outputs
 from tensorview.run import Run
 from tensorview.snapshot import to_table
 from tensorview.worker import main
-from tests.doubles import wait_until
+from tests.doubles import open_files, wait_until
 from tests.snapshots import make_snapshot
 
 
@@ -234,3 +237,58 @@ def test_f1_the_file_worker_outlives_a_killed_parent_only_to_finish(tmp_path):
         what="the worker's end",
     )
     assert len(steps(tmp_path)) == 20
+
+
+def test_p4_a_capture_that_comes_after_the_end_has_begun_is_counted(tmp_path, caplog):
+    """Such as of a training in a thread, while the interpreter ends: one ERROR."""
+    with file_outputs(tmp_path) as outputs:
+        outputs.publish(snapshot(0))
+        outputs.end()
+        outputs.publish(snapshot(1))
+        outputs.publish(snapshot(2))
+    worker = outputs.workers["files"]
+
+    assert (worker.delivered, worker.dropped) == (1, 2)
+    assert [record.getMessage() for record in caplog.records] == [
+        "Captures from step 250 on come too late: we close."
+    ]
+
+
+def test_p7_ctrl_c_amid_the_end_leaves_no_worker(tmp_path, monkeypatch):
+    """Whenever it comes, each worker is ended, and all descriptors are given back."""
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    before = open_files()
+    with pytest.raises(KeyboardInterrupt), file_outputs(tmp_path) as outputs:
+        monkeypatch.setattr(supervisor, "Progress", interrupt)
+
+    assert outputs.workers["files"].state == "closed"
+    assert outputs.workers["files"]._process.returncode is not None
+    assert open_files() == before
+
+
+@pytest.mark.parametrize(
+    "fails", [("os.pipe", 1), ("os.pipe", 2), ("os.pipe", 3), ("mmap.mmap", 1)]
+)
+def test_o2_a_worker_that_cannot_be_started_keeps_no_descriptor(tmp_path, monkeypatch, fails):
+    """Where descriptors run short, those that there are stay the training's."""
+    name, count = fails
+    real, calls = importlib.import_module(name.split(".")[0]).__dict__[name.split(".")[1]], 0
+
+    def run_short(*arguments, **keywords):
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        return real(*arguments, **keywords)
+
+    before = open_files()
+    with monkeypatch.context() as patched:
+        patched.setattr(name, run_short)
+        with file_outputs(tmp_path) as outputs:
+            assert outputs.workers == {}
+
+    assert calls == count
+    assert open_files() == before

@@ -311,3 +311,13 @@ def test_a_torn_message_is_passed_over(pair):
     receiver.say(state="ready")
 
     assert list(sender.messages()) == [{"state": "ready"}]
+
+
+@pytest.mark.parametrize("name", ["done", "reached", "fault", "cause", "state"])
+def test_z3_a_message_with_a_value_of_another_kind_is_passed_over(pair, name):
+    """What is understood can be counted and logged without a further look."""
+    sender, receiver = pair(slots=2, max_bytes=2**30)
+    receiver.say(**{name: ["ready"]})
+    receiver.say(state="ready")
+
+    assert list(sender.messages()) == [{"state": "ready"}]
