@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 CAPTURES_A_SECOND = 32
 """At most, more or less. So many may be in files, and in a manifest that is not on disk yet."""
 
-_IS_OURS = re.compile(r"\.?[0-9]{8,}\.(vtp|vti|csv)(\.tmp)?")
+_IS_OURS = re.compile(r"[0-9]{8,}\.(vtp|vti|csv)|\.[0-9]{8,}\.(vtp|vti|csv)\.tmp")
 
 
 def orphans(run: Run) -> list[str]:

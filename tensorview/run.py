@@ -62,6 +62,7 @@ class Run:
     damaged_lines: int
     next_capture: int
     removed: frozenset[int]
+    _manifest: tuple[int, int]
     _former: dict[str, set[tuple[int, int]]]
 
     @classmethod
@@ -134,6 +135,8 @@ class Run:
         path = Path(path)
         document = _read_run_file(path)
         try:
+            # Before it is read: lines that come meanwhile make it another one.
+            manifest = _identity(path / MANIFEST)
             with open_inside(path, MANIFEST, limit=MAX_MANIFEST_BYTES) as stream:
                 entries, _, damaged = read_entries(stream)
         except FileNotFoundError:
@@ -156,6 +159,7 @@ class Run:
             damaged_lines=damaged,
             next_capture=1 + max((entry.capture for entry in entries), default=-1),
             removed=frozenset(entry.step for entry in entries if isinstance(entry, Removal)),
+            _manifest=manifest,
             _former=former,
         )
 
@@ -206,7 +210,8 @@ class Run:
             with open_inside(self.path, entry.file, limit=max(sizes)) as stream:
                 data = stream.read()
         except FileNotFoundError as error:
-            if entry.step not in Run.open(self.path).files:
+            has_changed = _identity(self.path / MANIFEST) != self._manifest
+            if has_changed and entry.step not in Run.open(self.path).files:
                 raise RemovedStepError(
                     f"{problem}: the training has removed step {entry.step} since, as keep= of "
                     f"watch() asks. Open the run anew."
@@ -284,6 +289,15 @@ def _is_new(path: Path) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Return what changes when a manifest does, which grows or is replaced."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return 0, 0
+    return found.st_ino, found.st_size
 
 
 def _taken(path: Path) -> RunError:

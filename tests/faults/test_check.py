@@ -387,3 +387,29 @@ def test_f2_going_on_makes_room_on_a_full_disk(run, monkeypatch):
 
     assert sorted(path.name for path in run.rglob("*.vtp")) == ["00000010.vtp"] * 2
     assert prove(run).whole
+
+
+def test_what_is_missing_is_not_looked_for_anew_each_time(run, monkeypatch):
+    """The manifest of a long run takes a second to read; it is the same for every missing file."""
+    for path in run.rglob("*.vtp"):
+        path.unlink()
+    real, count = Run.open.__func__, 0
+
+    def counted(cls, path):
+        nonlocal count
+        count += 1
+        return real(cls, path)
+
+    monkeypatch.setattr(Run, "open", classmethod(counted))
+
+    assert len(prove(run).damaged) == 6
+    assert count == 1
+
+
+def test_a_file_of_almost_our_name_is_the_users(run, capsys):
+    """A hidden one, for example."""
+    (run / "weights/.00000099.vtp").write_bytes(b"of the user")
+
+    assert check(run, "--repair", capsys=capsys)[0] == 0
+    RunWriter(run).close()
+    assert (run / "weights/.00000099.vtp").read_bytes() == b"of the user"
