@@ -28,7 +28,7 @@ from tensorview.whole_files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -137,7 +137,7 @@ class RunWriter:
             OSError: nothing of this capture was kept, and everything earlier is as it was.
             RunError: likewise, since the manifest is not what it was, or the run was moved.
         """
-        self._refuse_lost_run()
+        self.refuse_lost_run()
         entries = [
             Entry(
                 step,
@@ -228,7 +228,7 @@ class RunWriter:
         lists = list(self._lists.values())
         try:
             if not self._manifest.closed:
-                self._refuse_lost_run()
+                self.refuse_lost_run()
                 self._thin(at_end=True)
                 self._sync()
         except RunError:
@@ -236,10 +236,9 @@ class RunWriter:
             raise
         finally:
             self._manifest.close()
-            for listed in lists:
-                listed.flush()
+            _call_each(listed.flush for listed in lists)
 
-    def _refuse_lost_run(self) -> None:
+    def refuse_lost_run(self) -> None:
         """Return if the manifest that we hold open is still the one of the run.
 
         Else a directory that somebody moved, removed, or made another run in would be written to.
@@ -247,6 +246,8 @@ class RunWriter:
         Raises:
             RunError: it is not.
         """
+        if self._manifest.closed:
+            return
         with contextlib.suppress(OSError):
             if os.path.samestat((self.path / MANIFEST).lstat(), os.fstat(self._manifest.fileno())):
                 return
@@ -285,8 +286,7 @@ class RunWriter:
             self._leaving.extend((after, self.path / name) for name in capture.files)
         # On a full disk there is room once files have left; lists are tried again until then.
         with contextlib.suppress(OSError):
-            for listed in self._lists.values():
-                listed.flush()
+            _call_each(listed.flush for listed in self._lists.values())
         if os.fstat(self._manifest.fileno()).st_size >= self._shrinks_at:
             self._shrink_manifest()
 
@@ -345,8 +345,8 @@ class RunWriter:
         return True
 
     def _write_lists(self) -> None:
-        for listed in self._lists.values():
-            listed.flush_if_due()
+        self.refuse_lost_run()
+        _call_each(listed.flush_if_due for listed in self._lists.values())
         self._settled, self._is_settled = time.monotonic(), True
 
     def _list(self, step: int, entries: list[Entry]) -> None:
@@ -379,6 +379,13 @@ def by_view(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
         if not entry.file.endswith(".csv"):
             found.setdefault(entry.view, []).append(entry)
     return found
+
+
+def _call_each(calls: Iterable[Callable[[], None]]) -> None:
+    """Call each, in order; what one raises is raised in the end."""
+    with contextlib.ExitStack() as ends:
+        for call in reversed(list(calls)):
+            ends.callback(call)
 
 
 def _committed(step: int, entries: Iterable[Entry]) -> CommittedCapture:

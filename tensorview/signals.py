@@ -33,7 +33,8 @@ def handlers_deferred() -> Iterator[None]:
 
     def note(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and any(earlier == number for earlier, _ in came):
-            came.clear()  # who presses it twice does not want to wait
+            # Who presses it twice does not want to wait.
+            came[:] = [(other, at) for other, at in came if other != number]
             raise KeyboardInterrupt
         came.append((number, frame))
 

@@ -202,7 +202,8 @@ def told(error: Exception) -> dict[str, str]:
 
 def log_error(error: Exception) -> None:
     """Write its traceback to the worker's log, if the disk takes it; of those that say so once."""
-    text = f"{type(error).__name__}: {error}"
+    cause = error.__cause__ or error
+    text = f"{type(cause).__name__}: {cause}"
     if text in _logged or len(_logged) == MAX_LOGGED:
         return
     _logged.add(text)

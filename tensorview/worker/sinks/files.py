@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from tensorview.errors import RunError, UnwritableRunError
+from tensorview.run import SCALARS_FILE
 from tensorview.run_writer import NewFile, RunWriter
 from tensorview.settings import FORMATS
 from tensorview.worker.csv_text import csv_bytes
@@ -67,13 +69,9 @@ class FileSink:
         """
         self._memo.next_frame()
         files = list(_files(frame, formats=self._formats, memo=self._memo))
-        try:
+        where, advice = self._writer.path, "Captures are dropped until files can be written again."
+        with _unwritable(f"Cannot write step {frame.step} of run '{where}'", advice):
             self._writer.commit(files, step=frame.step, capture=frame.capture)
-        except OSError as error:
-            raise UnwritableRunError(
-                f"Cannot write step {frame.step} of run '{self._writer.path}': {_reason(error)}. "
-                f"Captures are dropped until files can be written again."
-            ) from error
         for table in tables("scalars", frame.datasets["scalars"]):
             self._scalars.add(frame.step, {name: float(table[name][-1]) for name in table})
         return True
@@ -89,22 +87,33 @@ class FileSink:
             UnwritableRunError: that was not possible; the captures themselves are safe.
             RunError: likewise, since the run is not what it was.
         """
-        try:
-            try:
-                self._writer.close()
-            finally:
+        where = f"of run '{self._writer.path}' up to date"
+        with contextlib.ExitStack() as ends:  # what fails does not spare the other
+            ends.enter_context(
+                _unwritable(
+                    f"Cannot bring .pvd files {where}",
+                    "Its captures are safe; `tensorview check --repair` writes these anew.",
+                )
+            )
+            ends.callback(self._writer.close)
+            self._writer.refuse_lost_run()
+            with _unwritable(f"Cannot bring {SCALARS_FILE} {where}", "Its captures are safe."):
                 self._scalars.close()
-        except OSError as error:
-            raise UnwritableRunError(
-                f"Cannot bring the lists of run '{self._writer.path}' up to date: "
-                f"{_reason(error)}. Its captures are safe; `tensorview check` says what is not."
-            ) from error
 
 
-def _reason(error: OSError) -> str:
-    """Return what the system says, and of which file, where it says so."""
-    reason = error.strerror or str(error)
-    return f"{error.filename}: {reason}" if error.filename else reason
+@contextlib.contextmanager
+def _unwritable(problem: str, advice: str) -> Iterator[None]:
+    """Say what cannot be written, why, and what that means.
+
+    Raises:
+        UnwritableRunError: in place of an `OSError`.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        reason = f"{error.filename}: {reason}" if error.filename else reason
+        raise UnwritableRunError(f"{problem}: {reason}. {advice}") from error
 
 
 def _files(frame: Frame, *, formats: tuple[str, ...], memo: Memo) -> Iterator[NewFile]:
