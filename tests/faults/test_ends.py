@@ -1,16 +1,21 @@
 """However a training ends, with a viewer that hangs: soon, and with nothing of ours left."""
 
 import contextlib
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
+import tensorview
+from tensorview.open_watchers import _close_all
 from tensorview.run import Run
 from tests.doubles import LONG, Viewer, free_port, is_running, wait_until
+from tests.networks import make_training, train_steps
 
 TRAINING = """
 import sys, time
@@ -100,77 +105,58 @@ def test_l9_every_end_is_soon_though_the_viewer_hangs(tmp_path):
                 run.read(entry)
 
 
-@pytest.mark.parametrize("seconds", [0.0, 0.3])
-def test_p7_workers_that_hang_hold_the_end_up_together(tmp_path, seconds):
-    """Those of four models take no longer than that of one, though each gets on for *seconds*."""
-    script = """
-import os, signal, sys, threading, time
-import tensorview
-from tests.networks import make_training, train_steps
+def watch_three(folder, **keywords):
+    trainings = [make_training() for _ in range(3)]
+    watchers = [
+        tensorview.watch(model, optimizer, run_dir=folder / str(number), live=False, **keywords)
+        for number, (model, optimizer) in enumerate(trainings)
+    ]
+    return trainings, watchers
 
-def tell_all(number):
-    for pid in pids:
-        os.kill(pid, number)
 
-def get_on():
-    time.sleep(0.5)
-    tell_all(signal.SIGCONT)
-    time.sleep(seconds)
+def test_p7_workers_that_hang_hold_the_end_up_together(tmp_path, caplog):
+    """Those of three models take no longer than that of one, though each gets on for a moment."""
+    trainings, watchers = watch_three(tmp_path, every=1)
+    pids = [watcher._outputs.workers["files"].pid for watcher in watchers]
+
+    def tell_all(number):
+        for pid in pids:
+            os.kill(pid, number)
+
     tell_all(signal.SIGSTOP)
+    for model, optimizer in trainings:
+        train_steps(model, optimizer, 2)
+    timers = [
+        threading.Timer(after, tell_all, [number])
+        for after, number in ((0.5, signal.SIGCONT), (0.7, signal.SIGSTOP))
+    ]
+    for timer in timers:
+        timer.start()
+    began = time.monotonic()
+    _close_all()  # as the interpreter does when it ends
+    took = time.monotonic() - began
 
-path, seconds = sys.argv[1], float(sys.argv[2])
-trainings = [make_training() for _ in range(4)]
-pids = []
-for number, (model, optimizer) in enumerate(trainings):
-    watcher = tensorview.watch(model, optimizer, every=1, run_dir=f"{path}/{number}", live=False)
-    pids.append(watcher._outputs.workers["files"].pid)
-    os.kill(pids[-1], signal.SIGSTOP)
-    train_steps(model, optimizer, 100)
-if seconds:
-    threading.Thread(target=get_on, daemon=True).start()
-print(time.monotonic())
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script, tmp_path, str(seconds)],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    took = time.monotonic() - float(done.stdout)
-
-    assert 2.5 < took < 8.0
-    assert done.stderr.count("captures unwritten.") == 4
+    assert 3.0 < took < 7.0
+    assert [record.getMessage() for record in caplog.records] == [
+        "The files worker left 2 captures unwritten."
+    ] * 3
 
 
-def test_p7_a_watcher_that_fails_at_the_end_spares_no_other(tmp_path):
+def test_p7_a_watcher_that_fails_at_the_end_spares_no_other(tmp_path, monkeypatch):
     """With `strict` its fault is raised, once all have written what they had."""
-    script = """
-import sys
-import tensorview
-from tests.networks import make_training, train_steps
+    trainings, watchers = watch_three(tmp_path, every=2, strict=True)
+    for model, optimizer in trainings:
+        train_steps(model, optimizer, 3)
 
-def fail(step):
-    raise ZeroDivisionError
+    def fail(_step):
+        raise ZeroDivisionError
 
-trainings = [make_training() for _ in range(2)]
-for number, (model, optimizer) in enumerate(trainings):
-    watcher = tensorview.watch(
-        model, optimizer, every=2, run_dir=f"{sys.argv[1]}/{number}", live=False, strict=True
-    )
-    train_steps(model, optimizer, 3)
-    if number == 0:
-        watcher._captures.take = fail
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", script, tmp_path],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
+    monkeypatch.setattr(watchers[0]._captures, "take", fail)
+    with pytest.raises(ZeroDivisionError):
+        _close_all()
 
-    assert "ZeroDivisionError" in done.stderr
-    assert [Run.open(tmp_path / number).steps() for number in "01"] == [(1, 2), (1, 2, 3)]
+    assert [Run.open(tmp_path / number).steps() for number in "012"] == [
+        (1, 2),
+        (1, 2, 3),
+        (1, 2, 3),
+    ]

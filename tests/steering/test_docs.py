@@ -37,7 +37,7 @@ def test_the_python_runs(tmp_path, monkeypatch, capsys):
         monkeypatch.setattr("time.sleep", lambda _seconds: watcher.step())
         exec(code)  # noqa: S102  # the documentation's own
 
-    assert capsys.readouterr().out == "applied Every 100 steps are captured from now on.\n"
+    assert capsys.readouterr().out == "applied: Every 100 steps are captured from now on.\n"
 
 
 @pytest.mark.parametrize("file", ["commands.jsonl", "steering.jsonl"])
