@@ -11,6 +11,7 @@ from xdist.scheduler import LoadScopeScheduling
 # Trainings, workers and viewers of several tests share the cores: threads that wait for each other
 # would take them all.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("LP_NUM_THREADS", "1")  # of Mesa, which draws where there is no GPU
 
 hypothesis.settings.register_profile("shared machine", deadline=None)
 hypothesis.settings.load_profile("shared machine")

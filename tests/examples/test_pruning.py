@@ -5,8 +5,10 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from tensorview.analysis.examination import ENOUGH_SAMPLES
 from tensorview.run import Run
 from tensorview.worker.datasets import read_frame
 from tests.examples.test_examples import EXAMPLES, run_example, small_mnist
@@ -91,12 +93,23 @@ def test_what_is_tried_at_an_event_leaves_the_training_alone(tmp_path, example, 
     assert ends[0] == ends[1]
 
 
+def few_images(path):
+    """Write half of the real images: of these again half judge, by which a filter can be dead."""
+    whole = Path(os.environ["TENSORVIEW_DATA"], "resnet20-cifar10", "cifar10_test_1000.npz")
+    with np.load(whole) as arrays:
+        few = np.linspace(0, len(arrays["labels"]) - 1, 2 * ENOUGH_SAMPLES).astype(int)
+        np.savez(path, **{name: arrays[name][few] for name in ("images", "labels")})
+    return path
+
+
 def test_resnet20_without_its_dead_filters(tmp_path):
     """Dead filters go without a trace in the outputs; then ways of pruning are compared."""
     layer = "layer1.0.conv1"
     run_dir = tmp_path / "run"
 
-    arguments = ("--layers", layer, "--run-dir", run_dir)
+    arguments = ["--layers", layer, "--run-dir", run_dir]
+    if "TENSORVIEW_DATA" in os.environ:
+        arguments += ["--images", few_images(tmp_path / "few.npz")]
     printed = run_example("prune_resnet20.py", *arguments, folder=tmp_path, seconds=SECONDS)
     dead = int(printed.split(" dead filters out")[0].split()[-1])
     run = Run.open(run_dir)
