@@ -28,7 +28,8 @@ log = logging.getLogger("tensorview")
 
 LOCK_FILE = "lock"
 MAX_OWNER_BYTES = 512
-WAIT_SECONDS = ORPHAN_SECONDS + 2.0
+WAIT_SECONDS = ORPHAN_SECONDS + 20.0
+"""A file worker may begin a capture just before its time is up, and has lists to write."""
 POLL_SECONDS = 0.05
 
 _OURS = re.compile(rb"\0*|[0-9]+ \S+\n")

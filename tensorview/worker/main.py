@@ -83,6 +83,11 @@ def step_back(niceness: int) -> None:
     has its own: there the session's own niceness is what counts (sched(7)).
     """
     os.nice(niceness)
+    set_session_niceness(niceness)
+
+
+def set_session_niceness(niceness: int) -> None:
+    """Set that of this process's session, where there are autogroups; to 0 whoever may."""
     for _ in range(AUTOGROUP_TRIES):
         try:
             AUTOGROUP.write_text(str(niceness))
@@ -171,6 +176,7 @@ class Worker:
             return False
         if self._deadline is None:
             self._deadline = time.monotonic() + ORPHAN_SECONDS
+            set_session_niceness(0)  # there is no training any more to step back for
         return time.monotonic() >= self._deadline
 
     def _say_state(self, state: str) -> None:

@@ -18,6 +18,7 @@ from tensorview.outputs import Outputs, catalyst_script
 from tensorview.pulse import Pulse
 from tensorview.run import Run
 from tensorview.transport import Sender
+from tensorview.worker import main
 from tensorview.worker.main import MAX_FAULT_BYTES, MAX_FAULT_CHARACTERS, Worker
 from tensorview.worker.sinks.memory import MemorySink
 from tests.doubles import Viewer, free_port, wait_until
@@ -82,6 +83,15 @@ def test_an_answer_says_whether_somebody_was_reached():
     assert answers(Broken(28, "full"), snapshot()) == [
         {"done": 0, "fault": "OSError: [Errno 28] full", "cause": "OSError 28", "reached": False}
     ]
+
+
+def test_f7_a_worker_whose_training_is_gone_no_longer_steps_back(tmp_path, monkeypatch):
+    """On a busy machine it would be starved, and who goes on with the run would wait for it."""
+    monkeypatch.setattr(main, "AUTOGROUP", tmp_path / "autogroup")
+    with contextlib.closing(Pulse()) as pulse:
+        Worker(receiver=Heard(), parent=0, outlives_parent=True, pulse=pulse).run(MemorySink())
+
+    assert (tmp_path / "autogroup").read_text() == "0"
 
 
 @pytest.mark.parametrize("character", ["x", "\n", "\0", "é", "\N{GRINNING FACE}"])
