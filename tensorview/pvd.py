@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import zlib
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 from tensorview.whole_files import open_inside, replace_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from tensorview.manifest import Entry
@@ -132,3 +133,10 @@ class Collection:
 
     def _part(self, layer: str | None) -> int:
         return self._parts.setdefault(layer, len(self._parts))
+
+
+def flush_all(collections: Iterable[Collection], *, due_alone: bool = False) -> None:
+    """Write each, or those that are due, though others cannot be; raise in the end what failed."""
+    with contextlib.ExitStack() as ends:
+        for listed in collections:
+            ends.callback(listed.flush_if_due if due_alone else listed.flush)

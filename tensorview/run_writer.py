@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from tensorview.errors import RunError
 from tensorview.manifest import MANIFEST, Entry, Removal, file_name, needed, read_entries, to_line
 from tensorview.orphans import orphans, refuse_lost_manifest
-from tensorview.pvd import Collection
+from tensorview.pvd import Collection, flush_all
 from tensorview.run import MAX_MANIFEST_BYTES, Run
 from tensorview.thinning import CommittedCapture, Thinner
 from tensorview.whole_files import (
@@ -28,7 +28,7 @@ from tensorview.whole_files import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -236,7 +236,7 @@ class RunWriter:
             raise
         finally:
             self._manifest.close()
-            _call_each(listed.flush for listed in lists)
+            flush_all(lists)
 
     def refuse_lost_run(self) -> None:
         """Return if the manifest that we hold open is still the one of the run.
@@ -286,7 +286,7 @@ class RunWriter:
             self._leaving.extend((after, self.path / name) for name in capture.files)
         # On a full disk there is room once files have left; lists are tried again until then.
         with contextlib.suppress(OSError):
-            _call_each(listed.flush for listed in self._lists.values())
+            flush_all(self._lists.values())
         if os.fstat(self._manifest.fileno()).st_size >= self._shrinks_at:
             self._shrink_manifest()
 
@@ -346,7 +346,7 @@ class RunWriter:
 
     def _write_lists(self) -> None:
         self.refuse_lost_run()
-        _call_each(listed.flush_if_due for listed in self._lists.values())
+        flush_all(self._lists.values(), due_alone=True)
         self._settled, self._is_settled = time.monotonic(), True
 
     def _list(self, step: int, entries: list[Entry]) -> None:
@@ -379,13 +379,6 @@ def by_view(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
         if not entry.file.endswith(".csv"):
             found.setdefault(entry.view, []).append(entry)
     return found
-
-
-def _call_each(calls: Iterable[Callable[[], None]]) -> None:
-    """Call each, in order; what one raises is raised in the end."""
-    with contextlib.ExitStack() as ends:
-        for call in reversed(list(calls)):
-            ends.callback(call)
 
 
 def _committed(step: int, entries: Iterable[Entry]) -> CommittedCapture:

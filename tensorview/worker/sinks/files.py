@@ -87,18 +87,15 @@ class FileSink:
             UnwritableRunError: that was not possible; the captures themselves are safe.
             RunError: likewise, since the run is not what it was.
         """
-        where = f"of run '{self._writer.path}' up to date"
-        with contextlib.ExitStack() as ends:  # what fails does not spare the other
-            ends.enter_context(
-                _unwritable(
-                    f"Cannot bring .pvd files {where}",
-                    "Its captures are safe; `tensorview check --repair` writes these anew.",
-                )
-            )
-            ends.callback(self._writer.close)
+        problem = f"of run '{self._writer.path}' up to date"
+        advice = "Its captures are safe; `tensorview check --repair` writes these anew."
+        try:
             self._writer.refuse_lost_run()
-            with _unwritable(f"Cannot bring {SCALARS_FILE} {where}", "Its captures are safe."):
+            with _unwritable(f"Cannot bring {SCALARS_FILE} {problem}", "Its captures are safe."):
                 self._scalars.close()
+        finally:
+            with _unwritable(f"Cannot bring .pvd files {problem}", advice):
+                self._writer.close()
 
 
 @contextlib.contextmanager
