@@ -6,9 +6,10 @@ Runs under ParaView's own Python, in the window and without one.
 from __future__ import annotations
 
 import socket
+import sys
 from typing import TYPE_CHECKING, Any
 
-from paraview import live, servermanager
+from paraview import servermanager
 from paraview.modules.vtkRemotingCore import vtkProcessModule
 from paraview.vtk.vtkCommonCore import vtkObject
 
@@ -49,8 +50,8 @@ class Link:
             ParaViewError: *port* is taken.
         """
         refuse_taken(port)
-        display = servermanager.ActiveConnection
-        return cls(live.ConnectToCatalyst("localhost", port), display=display, port=port)
+        display = servermanager.ActiveConnection or servermanager.Connect()
+        return cls(_open(port, display=display), display=display, port=port)
 
     @classmethod
     def adopt(cls) -> Link | None:
@@ -166,7 +167,22 @@ class Link:
             self.trouble = str(error)
         else:
             self.trouble = ""
-            self._take(live.ConnectToCatalyst("localhost", port))
+            self._take(_open(port, display=self._display))
+
+
+def _open(port: int, *, display: Any) -> Any:
+    """Open ParaView's own link on a port; leave *display* the active connection.
+
+    As `paraview.live` does, but for loading `paraview.simple`, which is half of a client's start.
+    """
+    proxy = servermanager.ConnectToCatalyst("localhost", port)
+    manager = vtkProcessModule.GetProcessModule().GetNetworkAccessManager()
+    while manager.ProcessEvents(1) == 1:
+        pass
+    proxy.InvokeCommand("Initialize")
+    # Where it is loaded its functions belong to the active connection.
+    sys.modules.get("paraview.simple", servermanager).SetActiveConnection(display)
+    return proxy
 
 
 def refuse_taken(port: int) -> None:

@@ -36,7 +36,7 @@ try:
     found["vtk"] = vtkVersion.GetVTKVersion()
     import numpy
     found["numpy"] = numpy.__version__
-    from paraview.servermanager import vtkSMProxyManager as m
+    from paraview.modules.vtkRemotingServerManager import vtkSMProxyManager as m
     found["paraview"] = m.GetVersionMajor(), m.GetVersionMinor(), m.GetVersionPatch()
     from paraview.catalyst import bridge
     found["catalyst"] = True
