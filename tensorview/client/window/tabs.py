@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from paraview import servermanager
 from paraview.simple import (
-    CreateLayout,
     CreateView,
     Delete,
     GetActiveView,
@@ -154,7 +154,7 @@ def _new_view(title: str) -> Any:
 
 def _lay_out(name: str, views: list[Any]) -> None:
     """Put views side by side; four and six in two rows."""
-    layout = CreateLayout(name)
+    layout = servermanager.misc.ViewLayout()
     layout.AssignView(0, views[0])
     if len(views) == 4:
         layout.SplitHorizontal(0, 0.5)
@@ -175,3 +175,4 @@ def _lay_out(name: str, views: list[Any]) -> None:
         layout.AssignView(2, views[1])
         layout.SplitHorizontal(2, 0.5)
         layout.AssignView(6, views[2])
+    servermanager.ProxyManager().RegisterProxy("layouts", name, layout)
