@@ -17,28 +17,29 @@ hypothesis.settings.register_profile("shared machine", deadline=None)
 hypothesis.settings.load_profile("shared machine")
 
 TESTS = Path(__file__).parent
-DESK = {"gui", "examples"}
-"""These have a screen, a training and a viewer each, or the default port of ParaView."""
-LONG = ["benchmarks", "client", "pictures", "pruning"]
+LONG = ["gui", "examples", "benchmarks", "client", "pictures", "pruning"]
+DEFAULT_PORT = {"tests/gui/test_demo.py", "tests/examples/test_examples.py"}
+"""These listen on ParaView's own port: one after another."""
 
 
 def pytest_collection_modifyitems(items):
     """Begin with what takes long."""
-    order = [*sorted(DESK), *LONG]
 
     def place(item):
         folder = item.path.relative_to(TESTS).parts[0]
-        return order.index(folder) if folder in order else len(order)
+        return LONG.index(folder) if folder in LONG else len(LONG)
 
     items.sort(key=place)
 
 
 class ByFile(LoadScopeScheduling):
-    """Side by side: whole files, and those of `DESK` one after another."""
+    """Side by side: whole files; those of `tests/gui`, whose windows take a core, in turn."""
 
     def _split_scope(self, nodeid):
         file = nodeid.partition("::")[0]
-        return "desk" if file.split("/")[1] in DESK else file
+        if file in DEFAULT_PORT:
+            return "default port"
+        return "gui" if file.startswith("tests/gui/") else file
 
 
 def pytest_xdist_make_scheduler(config, log):
