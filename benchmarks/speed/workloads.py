@@ -3,6 +3,7 @@
 import os
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -53,12 +54,17 @@ class Training:
 def lenet() -> Training:
     """LeNet-5 on MNIST where it is, else on noise of the same shape; batches of 64."""
     torch.manual_seed(0)
+    return Training(LeNet5(), *digits(), batch=64)
+
+
+@cache
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
+    """6,400 images of MNIST, or of noise, and their labels."""
     folder = os.environ.get("TENSORVIEW_DATA")
-    if folder:
-        images, labels = (part[:6400] for part in mnist(Path(folder) / "MNIST", "train"))
-    else:
-        images, labels = torch.randn(6400, 1, 28, 28), torch.randint(10, (6400,))
-    return Training(LeNet5(), images, labels, batch=64)
+    if not folder:
+        return torch.randn(6400, 1, 28, 28), torch.randint(10, (6400,))
+    images, labels = mnist(Path(folder) / "MNIST", "train")
+    return images[:6400].clone(), labels[:6400].clone()
 
 
 def resnet() -> Training:

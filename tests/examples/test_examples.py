@@ -84,10 +84,10 @@ def test_lenet5_mnist(tmp_path):
     work = tmp_path / "work"
     work.mkdir()
 
-    printed = run_example("lenet5_mnist.py", "--data", data, "--steps", 250, folder=work)
+    printed = run_example("lenet5_mnist.py", "--data", data, "--steps", 150, folder=work)
     run, _ = newest_frame(work)
 
-    assert run.steps() == (1, *range(50, 251, 50))
+    assert run.steps() == (1, *range(50, 151, 50))
     if real:
         assert float(printed.split("test images: ")[1].split("%")[0]) > 90
 

@@ -205,8 +205,14 @@ class Desk:
         """Run Python in the window, as a macro from its menu; return what is in ``found``."""
         self._answer.unlink(missing_ok=True)
         self._question.write_text(QUESTION.format(body=body, answer=str(self._answer)))
-        self.press(ASK_MACRO)
-        wait_until(self._answer.exists, seconds=20, what="an answer of the window")
+
+        def is_answered():
+            self.press(ASK_MACRO)  # again where a window that was just opening has lost it
+            with contextlib.suppress(AssertionError):
+                wait_until(self._answer.exists, seconds=20)
+            return self._answer.exists()
+
+        wait_until(is_answered, seconds=60, what="an answer of the window")
         return json.loads(self._answer.read_text())
 
 

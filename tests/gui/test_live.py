@@ -15,7 +15,7 @@ from tests.snapshots import make_layer, make_snapshot
 pytestmark = [pytest.mark.paraview, pytest.mark.slow, pytest.mark.timeout(300)]
 
 
-FRAMES = 500 if LONG else 60
+FRAMES = 500 if LONG else 40
 
 
 THRESHOLD = """
