@@ -15,7 +15,7 @@ def trainings(folder):
     """Yield what starts trainings: ``start(name, port=..., steps=..., every=...)``."""
     with contextlib.ExitStack() as ends:
 
-        def start(name, *, port, steps=100_000, every=20):
+        def start(name, *, port, steps=100_000, every=10):
             log = ends.enter_context((folder / f"{name}.log").open("wb"))
             command = [sys.executable, TRAINING, folder / name, port, steps, every]
             process = subprocess.Popen(

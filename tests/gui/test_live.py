@@ -59,7 +59,7 @@ def test_one_window_sees_one_training_after_another(tmp_path, train, listening):
     wait_until(lambda: desk.ask(THRESHOLD).get("cells"), seconds=20, what="the Threshold")
     first.kill()
     first.wait()
-    second = train("second", port=port, steps=150)
+    second = train("second", port=port, steps=50)
     wait_until(lambda: shown("second"), seconds=60, what="the second training")
     second.wait()
     train("third", port=port)

@@ -129,7 +129,7 @@ def test_two_hundred_captures_play(replayed):
 
 def test_a_growing_run_is_followed(tmp_path, train):
     """The window goes with the last capture while the training writes on."""
-    train("run", port=free_port(), every=10)
+    train("run", port=free_port())
     wait_until((tmp_path / "run" / "weights.pvd").exists, seconds=60, what="a first capture")
     with Desk(tmp_path, tmp_path / "run") as desk:
         desk.see_all()

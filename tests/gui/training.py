@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
 from lenet5_digits import digits
 from networks import LeNet5
 
-PAUSE_SECONDS = 0.05
+PAUSE_SECONDS = 0.2
 """After each step: the window beside it, drawn without a graphics card, needs the cores."""
 
 
