@@ -13,6 +13,7 @@ import pytest
 from benchmarks.speed.__main__ import THEMES
 from benchmarks.speed.rows import Row, alternate, ratio
 from benchmarks.speed.table import chart, markdown
+from tests.doubles import LONG
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 600
@@ -85,14 +86,26 @@ def test_docs_show_the_table_of_the_figures_beside_them():
     assert markdown(rows, machine=document["machine"]) in (ROOT / "docs" / "speed.md").read_text()
 
 
+ROWS = {
+    "training": {1, 2, 3, 5},  # 4 as 1, for a larger network
+    "files": {6},
+    "live": {7, 8, 9},
+    "pearson": {10},
+    "geometry": {11, 12},
+    "long": {13},
+    "memory": {14},
+}
+"""By theme. But for large networks, of which `tests/gui/test_large.py` runs all."""
+BESIDE_TRAININGS = {"training", "live", "memory"}
+"""Themes with viewers, TensorBoard and wandb beside trainings: in the long form only."""
+
+
 @pytest.mark.paraview
 @pytest.mark.timeout(SECONDS + 20)
+@pytest.mark.long
 def test_every_theme_runs(tmp_path):
-    """Made small, all yield their rows, with finite figures; table, JSON and chart are left.
-
-    But for large networks, of which `tests/gui/test_large.py` runs all.
-    """
-    themes = [theme for theme in THEMES if theme != "large"]
+    """Made small, all yield their rows, with finite figures; table, JSON and chart are left."""
+    themes = [theme for theme in ROWS if LONG or theme not in BESIDE_TRAININGS]
     done = subprocess.run(
         [
             sys.executable,
@@ -115,6 +128,7 @@ def test_every_theme_runs(tmp_path):
     rows = json.loads((tmp_path / "speed.json").read_text())["rows"]
 
     numbers = {int(re.match("[0-9]+", row["number"]).group()) for row in rows}
-    assert numbers == set(range(1, 15)) - {4}  # as row 1, for a larger network
+    assert {*ROWS, "large"} == set(THEMES)
+    assert numbers == set().union(*(ROWS[theme] for theme in themes))
     assert all(row["value"] == row["value"] and row["target"] > 0 for row in rows)
     assert {path.name for path in tmp_path.iterdir()} == {"speed.json", "speed.md", "speed.png"}
