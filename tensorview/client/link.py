@@ -180,7 +180,7 @@ def _open(port: int, *, display: Any) -> Any:
     while manager.ProcessEvents(1) == 1:
         pass
     proxy.InvokeCommand("Initialize")
-    # Where it is loaded its functions belong to the active connection.
+    # The functions of paraview.simple, where that is loaded, belong to the active connection.
     sys.modules.get("paraview.simple", servermanager).SetActiveConnection(display)
     return proxy
 

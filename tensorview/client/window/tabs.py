@@ -175,4 +175,5 @@ def _lay_out(name: str, views: list[Any]) -> None:
         layout.AssignView(2, views[1])
         layout.SplitHorizontal(2, 0.5)
         layout.AssignView(6, views[2])
+    # Last: ParaView builds a tab that it shows anew at each change.
     servermanager.ProxyManager().RegisterProxy("layouts", name, layout)
