@@ -1,13 +1,12 @@
-"""Run by ParaView's Python: play a story with the window's tabs, print what was seen as JSON.
+"""Run by ParaView's Python: stories of the window's tabs, which leave pictures in a folder.
 
-    pvpython looks_in_paraview.py PROJECT STORY FOLDER
+    pvpython looks_in_paraview.py PROJECT
 
-Pictures go to FOLDER. Both packages are loaded by their place on disk, so that nothing else of the
-caller's environment comes with them.
+Plays what `tests.client.stories` is asked for. Both packages are loaded by their place on disk, so
+that nothing else of the caller's environment comes with them.
 """
 
 import importlib.util
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -51,9 +50,9 @@ from tensorview.client.window.tabs import Tabs  # noqa: E402
 from tensorview.client.window.upkeep import is_open  # noqa: E402
 from tensorview.worker.frame import CHANNELS, POLYDATA_CHANNELS  # noqa: E402
 from tensorview.worker.views import make_frame  # noqa: E402
+from tests.client.stories import play_what_is_asked  # noqa: E402
 from tests.snapshots import make_layer, make_snapshot  # noqa: E402
 
-STORY, FOLDER = sys.argv[2], Path(sys.argv[3])
 SIZE = (1240, 820)
 
 
@@ -118,19 +117,19 @@ class Theatre:
         found = self.display(view)._labels._texts
         return [text.GetInput() for text in found if text.GetVisibility()]
 
-    def shoot(self, prefix):
+    def shoot(self, folder, prefix):
         for name in self.tabs.views:
-            SaveScreenshot(str(FOLDER / f"{prefix}_{name}.png"), self.view(name))
+            SaveScreenshot(str(folder / f"{prefix}_{name}.png"), self.view(name))
 
 
-def pictures():
+def pictures(folder):
     """Every view, empty, of cells and of atlases."""
     theatre = Theatre()
     registered = sorted(name for name, _ in GetSources())
     theatre.tabs.say("waiting for a training on port 22222")
     theatre.refresh()
     first = theatre.tabs.views["weights"][0]
-    SaveScreenshot(str(FOLDER / "empty_overview.png"), GetLayoutByName("Overview"))
+    SaveScreenshot(str(folder / "empty_overview.png"), GetLayoutByName("Overview"))
     empty = theatre.texts(first)
     layers = [
         make_layer(np.random.default_rng(i), name=f"layer {i}", filters=12, samples=0)
@@ -138,11 +137,11 @@ def pictures():
     ]
     theatre.tabs.say("")
     theatre.show(layers=layers, form="cells")
-    theatre.shoot("cells")
+    theatre.shoot(folder, "cells")
     written = {name: theatre.texts(theatre.view(name)) for name in theatre.tabs.views}
     sizes = {name: list(theatre.view(name).ViewSize) for name in theatre.tabs.views}
     theatre.show(layers=layers, form="atlas", step=200)
-    theatre.shoot("atlas")
+    theatre.shoot(folder, "atlas")
     heard = [
         channel
         for channel in CHANNELS
@@ -153,14 +152,14 @@ def pictures():
     fine.GetRenderWindow().SetDPI(2 * fine.GetRenderWindow().GetDPI())
     fine.ViewSize = [2 * side for side in fine.ViewSize]
     theatre.refresh()
-    SaveScreenshot(str(FOLDER / "fine_maps.png"), fine)
+    SaveScreenshot(str(folder / "fine_maps.png"), fine)
     theatre.show(layers=[make_layer(np.random.default_rng(0), captures=1)], step=50)
-    theatre.shoot("first")
+    theatre.shoot(folder, "first")
     listed.append(theatre.listed("maps"))
-    SaveScreenshot(str(FOLDER / "charts.png"), GetLayoutByName("Health"))
+    SaveScreenshot(str(folder / "charts.png"), GetLayoutByName("Health"))
     first_chart = theatre.texts(theatre.tabs._displays["health"][0].view)
     theatre.show(layers=[make_layer(np.random.default_rng(0), captures=9, removed=2)], step=450)
-    SaveScreenshot(str(FOLDER / "pruned_trajectory.png"), theatre.view("trajectory"))
+    SaveScreenshot(str(folder / "pruned_trajectory.png"), theatre.view("trajectory"))
     return {
         "heard": heard,
         "listed": listed,
@@ -175,7 +174,7 @@ def pictures():
     }
 
 
-def user():
+def user(_folder):
     """What the user does to cameras, colours and views."""
     theatre = Theatre()
     theatre.show()
@@ -228,7 +227,7 @@ def user():
     return {" / ".join(key) if isinstance(key, tuple) else key: v for key, v in found.items()}
 
 
-def own():
+def own(_folder):
     """A ParaView in which the user shows something of their own already."""
     mine = CreateRenderView()
     CreateLayout("mine").AssignView(0, mine)
@@ -241,7 +240,7 @@ def own():
     }
 
 
-def late():
+def late(folder):
     """Sources that come one by one, and more layers than have room for titles."""
     theatre = Theatre(channels=("weights", "scalars"))
     theatre.show()
@@ -262,8 +261,8 @@ def late():
         found[f"{count} from"] = ratios.LeftAxisRangeMinimum
         views = theatre.tabs.views["maps"]
         found[f"{count} in overview"] = theatre.texts(views[0])
-        theatre.shoot(f"layers{count}")
-        SaveScreenshot(str(FOLDER / f"charts{count}.png"), GetLayoutByName("Health"))
+        theatre.shoot(folder, f"layers{count}")
+        SaveScreenshot(str(folder / f"charts{count}.png"), GetLayoutByName("Health"))
     theatre.show(layers=layers, step=800)
     found["automatic"] = ratios.LeftAxisUseCustomRange
     theatre.show(layers=layers, step=850, scalars=frozen)
@@ -298,6 +297,4 @@ def late():
     return found
 
 
-sys.stdout.write(
-    "RESULT" + json.dumps({"pictures": pictures, "user": user, "own": own, "late": late}[STORY]())
-)
+play_what_is_asked({"pictures": pictures, "user": user, "own": own, "late": late})

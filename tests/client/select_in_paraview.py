@@ -1,13 +1,12 @@
-"""Run by ParaView's Python: play a story with linked selection, print what was seen as JSON.
+"""Run by ParaView's Python: stories of linked selection.
 
-    pvpython select_in_paraview.py PROJECT STORY
+    pvpython select_in_paraview.py PROJECT
 
-Both packages are loaded by their place on disk, so that nothing else of the caller's environment
-comes with them.
+Plays what `tests.client.stories` is asked for. Both packages are loaded by their place on disk, so
+that nothing else of the caller's environment comes with them.
 """
 
 import importlib.util
-import json
 import sys
 import time
 from pathlib import Path
@@ -50,10 +49,11 @@ from tests.client.selection_theatre import (  # noqa: E402
     flat,
     make_layers,
 )
+from tests.client.stories import play_what_is_asked  # noqa: E402
 from tests.snapshots import make_layer  # noqa: E402
 
 
-def picks():
+def picks(_folder):
     """A pick of one place in every channel, and what is outlined then in every view."""
     theatre = Theatre()
     theatre.frame(layers=make_layers(), form="cells")
@@ -101,7 +101,7 @@ def picks():
     return found
 
 
-def late():
+def late(_folder):
     """Views that come after the data, as in a tab that is looked at for the first time."""
     theatre = Theatre(views=())
     theatre.frame(layers=make_layers(), form="atlas")
@@ -119,7 +119,7 @@ def late():
     return found
 
 
-def outlines():
+def outlines(_folder):
     """Rectangles of selected filters as cells and as atlas, and what VTK says of their cells."""
     theatre = Theatre()
     found = {}
@@ -168,7 +168,7 @@ def outlines():
     return found
 
 
-def kinds():
+def kinds(_folder):
     """All kinds of selections that ParaView's tools make."""
     theatre = Theatre()
     theatre.frame(layers=make_layers(), form="cells")
@@ -219,7 +219,7 @@ def kinds():
     return found
 
 
-def lasting():
+def lasting(_folder):
     """A selection while frames, the order of cells, and the choice of layers change."""
     theatre = Theatre()
     layers = make_layers()
@@ -263,7 +263,7 @@ def lasting():
     return found
 
 
-def users():
+def users(_folder):
     """What the user does to sources and views."""
     theatre = Theatre()
     theatre.frame(layers=make_layers(), form="cells")
@@ -306,7 +306,7 @@ def users():
     return found
 
 
-def large():
+def large(_folder):
     """All of a layer of 512 filters, in seconds."""
     theatre = Theatre()
     rng = np.random.default_rng(0)
@@ -334,5 +334,6 @@ def large():
     return found
 
 
-if __name__ == "__main__":
-    sys.stdout.write("RESULT" + json.dumps(globals()[sys.argv[2]]()))
+STORIES = (picks, late, outlines, kinds, lasting, users, large)
+
+play_what_is_asked({story.__name__: story for story in STORIES})

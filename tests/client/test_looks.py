@@ -1,8 +1,5 @@
 """What is seen in the window, in ParaView itself: pictures by content, texts by letter."""
 
-import json
-import os
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -10,35 +7,15 @@ import pytest
 from vtkmodules.util.numpy_support import vtk_to_numpy
 from vtkmodules.vtkIOImage import vtkPNGReader
 
-from tensorview.client.paraview import find_paraview
 from tensorview.worker.pictures.colours import DEAD, GROUPS, INK, PAGE, PANEL, UNDEFINED
-from tests.doubles import virtual_display
+from tests.client.stage import stage
 
 pytestmark = pytest.mark.paraview
 
-PROJECT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("looks_in_paraview.py")
 VIEWS = ("weights", "trajectory", "distribution", "maps", "correlation")
 RIGHT = 106
 """Pixels at the right of a view that are left to colour bar and legend."""
-
-
-def play(story, folder):
-    """Play a story in ParaView; return what it has found. Pictures are in *folder*."""
-    with virtual_display() as display:
-        done = subprocess.run(
-            [find_paraview().pvpython, SCRIPT, PROJECT, story, folder],
-            capture_output=True,
-            text=True,
-            timeout=110,
-            check=False,
-            env={**os.environ, "DISPLAY": display},
-        )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT")]
-    assert lines, done.stderr
-    assert "ERR" not in done.stderr
-    assert "Warning" not in done.stderr
-    return json.loads(lines[0].removeprefix("RESULT"))
 
 
 @pytest.fixture(scope="module")
@@ -47,18 +24,24 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pictures(folder):
-    return play("pictures", folder)
+def play(folder):
+    with stage(SCRIPT, folder) as play:
+        yield play
 
 
 @pytest.fixture(scope="module")
-def user(folder):
-    return play("user", folder)
+def pictures(play):
+    return play("pictures")
 
 
 @pytest.fixture(scope="module")
-def late(folder):
-    return play("late", folder)
+def user(play):
+    return play("user")
+
+
+@pytest.fixture(scope="module")
+def late(play):
+    return play("late")
 
 
 def read(path):
@@ -352,9 +335,9 @@ def test_charts_wait_for_the_second_capture(folder, pictures):
     assert pictures["first chart"] == ["Loss", "from the second capture on"]
 
 
-def test_views_of_the_users_own_stay(folder):
+def test_views_of_the_users_own_stay(play):
     """The tabs take the place of empty views only; what shows something keeps its own layout."""
-    found = play("own", folder)
+    found = play("own")
 
     assert found["is open"]
     assert found["views"] == 1

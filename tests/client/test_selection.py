@@ -1,39 +1,22 @@
 """Filters picked in one view are outlined in all, whatever is shown next."""
 
-import json
-import os
-import subprocess
 from functools import cache
 from pathlib import Path
 
 import pytest
 
-from tensorview.client.paraview import find_paraview
-from tests.doubles import virtual_display
+from tests.client.stage import stage
 
 pytestmark = pytest.mark.paraview
 
-PROJECT = Path(__file__).parents[2]
 SCRIPT = Path(__file__).with_name("select_in_paraview.py")
 VIEWS = ("weights", "distribution", "maps", "correlation")
 
 
-@cache
-def play(story):
-    """Play a story of `select_in_paraview.py` under ParaView's Python; return what it saw."""
-    with virtual_display() as display:
-        done = subprocess.run(
-            [find_paraview().pvpython, SCRIPT, PROJECT, story],
-            env={**os.environ, "DISPLAY": display},
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
-
-    assert "RESULT" in done.stdout, done.stdout + done.stderr
-    assert "ERR" not in done.stderr, done.stderr
-    return json.loads(done.stdout.split("RESULT", 1)[1])
+@pytest.fixture(scope="module")
+def play(tmp_path_factory):
+    with stage(SCRIPT, tmp_path_factory.mktemp("selection")) as play:
+        yield cache(play)
 
 
 def near(boxes, expected):
@@ -43,7 +26,7 @@ def near(boxes, expected):
         assert box == pytest.approx(other, abs=1e-5)
 
 
-def test_a_cell_of_any_view_names_its_filter():
+def test_a_cell_of_any_view_names_its_filter(play):
     """Cells, frames, atlases, and the places behind them; of two in a correlation, both."""
     found = play("picks")
 
@@ -68,7 +51,7 @@ def test_a_cell_of_any_view_names_its_filter():
     }
 
 
-def test_outlines_are_around_the_very_cells():
+def test_outlines_are_around_the_very_cells(play):
     """As VTK itself says where the cells of the filters lie; densities get their whole window."""
     found = play("outlines")
     boxes, cells = found["cells"], found["of cells"]
@@ -81,7 +64,7 @@ def test_outlines_are_around_the_very_cells():
         assert drawn[3] <= y1 + 1e-5
 
 
-def test_atlases_have_their_outlines_at_the_same_places():
+def test_atlases_have_their_outlines_at_the_same_places(play):
     """A layer that grows too large for cells keeps its picture."""
     found = play("outlines")
 
@@ -89,7 +72,7 @@ def test_atlases_have_their_outlines_at_the_same_places():
         near(found["atlas"][view], found["cells"][view])
 
 
-def test_neighbours_in_a_correlation_share_an_outline():
+def test_neighbours_in_a_correlation_share_an_outline(play):
     """A group stands together there; two filters of one make one row and one column."""
     found = play("outlines")
     left, right = found["panel"]
@@ -99,20 +82,20 @@ def test_neighbours_in_a_correlation_share_an_outline():
     )
 
 
-def test_what_is_hidden_has_no_outlines():
+def test_what_is_hidden_has_no_outlines(play):
     """The eye of the Pipeline Browser takes them away too, and that is drawn once."""
     found = play("outlines")
 
     assert (found["hidden"], found["hiding"], found["all hidden"]) == ([], [True, False], [])
 
 
-def test_views_that_come_later_can_be_picked_in():
+def test_views_that_come_later_can_be_picked_in(play):
     """A tab is filled when it is first looked at; each rectangle to hit is there once."""
     channels = ("distribution", "weights_atlas", "maps_atlas", "correlation_atlas")
     assert play("late") == {"changed": True, **dict.fromkeys(channels, 1)}
 
 
-def test_every_kind_of_selection_is_understood():
+def test_every_kind_of_selection_is_understood(play):
     """What clicks, rectangles, polygons, volumes, queries and modifier keys leave."""
     found = play("kinds")
 
@@ -134,7 +117,7 @@ def test_every_kind_of_selection_is_understood():
     }
 
 
-def test_a_selection_outlasts_what_is_shown():
+def test_a_selection_outlasts_what_is_shown(play):
     """New frames, other groups, a choice of layers and another form leave it as it is."""
     found = play("lasting")
 
@@ -145,7 +128,7 @@ def test_a_selection_outlasts_what_is_shown():
     assert found["boxes"][:8] == [*[of_two] * 4, nothing, *[of_two] * 3]
 
 
-def test_a_selection_is_taken_over_once():
+def test_a_selection_is_taken_over_once(play):
     """Nothing of ours sets off anything again, also after a pick was made to hold."""
     found = play("lasting")
 
@@ -153,7 +136,7 @@ def test_a_selection_is_taken_over_once():
     assert found["held"] == "(s0&s1&s2)"  # by layer, by row, by column
 
 
-def test_a_cleared_selection_clears_all():
+def test_a_cleared_selection_clears_all(play):
     """A click on nothing, also after the pick was made to hold by layer and number."""
     found = play("lasting")
 
@@ -161,14 +144,14 @@ def test_a_cleared_selection_clears_all():
     assert found["boxes"][8] == dict.fromkeys(VIEWS, 0)
 
 
-def test_a_pick_just_before_a_frame_is_not_lost():
+def test_a_pick_just_before_a_frame_is_not_lost(play):
     """It counts rather than what was selected before it."""
     found = play("lasting")
 
     assert found["filters"][9] == {"conv1": [1]}
 
 
-def test_users_may_delete_and_add_what_they_like():
+def test_users_may_delete_and_add_what_they_like(play):
     """A view of theirs is outlined too; what is deleted or closed is passed over."""
     assert play("users") == {
         "extra view": True,
@@ -182,7 +165,7 @@ def test_users_may_delete_and_add_what_they_like():
     }
 
 
-def test_a_whole_layer_of_512_filters_is_quickly_selected():
+def test_a_whole_layer_of_512_filters_is_quickly_selected(play):
     """Taken over and drawn anew within seconds, on a machine that is busy with other tests."""
     for found in play("large").values():
         assert found["filters"] == 512
