@@ -100,7 +100,7 @@ class OpenWindow:
         return next(frame for frame in self.frames() if frame["step"] == step)
 
 
-def snapshots():
+def snapshots(*, steps=STEPS):
     """Two layers, the first of which loses two of its six filters in the end."""
     rng = np.random.default_rng(0)
     first, second = (make_layer(rng, name=name) for name in ("conv1", "conv2"))
@@ -108,7 +108,7 @@ def snapshots():
     layers = [(first, second), (first, second), (pruned, second)]
     return [
         make_snapshot(rng, layers=shown, step=step)
-        for shown, step in zip(layers, STEPS, strict=True)
+        for shown, step in zip(layers, steps, strict=True)
     ]
 
 
@@ -139,7 +139,15 @@ def training(folder, *, port):
         outputs.close()
 
 
-def test_live_and_replay_show_what_was_made(tmp_path):
+@pytest.fixture(scope="module")
+def listening(tmp_path_factory):
+    """Yield a window that waits for trainings, and its port. It remembers: steps are new ones."""
+    port = free_port()
+    with OpenWindow(tmp_path_factory.mktemp("listening"), port=port) as window:
+        yield window, port
+
+
+def test_live_and_replay_show_what_was_made(tmp_path, listening):
     """At each step every view holds the arrays of memory bit for bit, live and from files."""
     run = Run.create(tmp_path / "run", settings={}).path
     frames = {frame.step: frame for frame in map(make_frame, snapshots())}
@@ -147,14 +155,13 @@ def test_live_and_replay_show_what_was_made(tmp_path):
     for frame in frames.values():
         sink.write(frame)
     sink.close()
-    port = free_port()
-    with OpenWindow(tmp_path, port=port) as window:
-        with training(tmp_path, port=port) as outputs:
-            for snapshot in snapshots():
-                outputs.publish(snapshot)
-                window.wait_for(snapshot.step)
-        live = {frame["step"]: frame["values"] for frame in window.frames()}
-        assert not window.faults.exists(), window.faults.read_text()
+    window, port = listening
+    with training(tmp_path, port=port) as outputs:
+        for snapshot in snapshots():
+            outputs.publish(snapshot)
+            window.wait_for(snapshot.step)
+    live = {frame["step"]: frame["values"] for frame in window.frames()}
+    assert not window.faults.exists(), window.faults.read_text()
     with OpenWindow(tmp_path, run_dir=run, steps=STEPS) as window:
         for step in STEPS:
             window.wait_for(step)
@@ -166,18 +173,10 @@ def test_live_and_replay_show_what_was_made(tmp_path):
         assert replayed[step] == live[step]
 
 
-@pytest.fixture(scope="module")
-def listening(tmp_path_factory):
-    """Yield a window that waits for trainings, and its port."""
-    port = free_port()
-    with OpenWindow(tmp_path_factory.mktemp("listening"), port=port) as window:
-        yield window, port
-
-
 def test_one_training_after_another_reaches_the_same_window(tmp_path, listening):
     """Also after a worker that was killed in the middle of a run."""
     window, port = listening
-    first, second, third = snapshots()
+    first, second, third = snapshots(steps=(1050, 1100, 1150))
     with training(tmp_path, port=port) as outputs:
         outputs.publish(first)
         window.wait_for(first.step)
@@ -193,7 +192,7 @@ def test_one_training_after_another_reaches_the_same_window(tmp_path, listening)
 def test_a_port_that_somebody_took_between_two_trainings_is_named(tmp_path, listening):
     """The window says so instead of waiting in silence, and listens again once it is free."""
     window, port = listening
-    before, after = (dataclasses.replace(snapshots()[0], step=step) for step in (1150, 1200))
+    before, after = (dataclasses.replace(snapshots()[0], step=step) for step in (2050, 2100))
     with training(tmp_path, port=port) as outputs:
         outputs.publish(before)
         window.wait_for(before.step)
@@ -202,12 +201,12 @@ def test_a_port_that_somebody_took_between_two_trainings_is_named(tmp_path, list
     with taken:
         wait_until(
             lambda: window.status() == f"Cannot listen on port {port}: Address already in use.",
-            seconds=20,
+            seconds=60,
             what=lambda: f"the sentence; said: {window.status()}",
         )
     wait_until(
         lambda: window.status() == f"waiting for a training on port {port}",
-        seconds=20,
+        seconds=60,
         what=lambda: f"the window to wait; said: {window.status()}",
     )
     with training(tmp_path, port=port) as outputs:

@@ -163,11 +163,11 @@ class Desk:
         """Add a filter by the quick search, and apply it."""
         self.ask(f"SetActiveSource(FindSource({to!r})); found = 0")
         self.key("ctrl+space")
-        wait_until(self.dialogs, seconds=20, what="the quick search")
+        wait_until(self.dialogs, seconds=60, what="the quick search")
         self.xdotool("type", "--delay", 50, name)
         time.sleep(1)
         self.key("Return")
-        wait_until(lambda: not self.dialogs(), seconds=20, what="the filter")
+        wait_until(lambda: not self.dialogs(), seconds=60, what="the filter")
         time.sleep(1)
         self.click(*APPLY)
 
@@ -209,7 +209,7 @@ class Desk:
         def is_answered():
             self.press(ASK_MACRO)  # again where a window that was just opening has lost it
             with contextlib.suppress(AssertionError):
-                wait_until(self._answer.exists, seconds=20)
+                wait_until(self._answer.exists, seconds=60)
             return self._answer.exists()
 
         wait_until(is_answered, seconds=60, what="an answer of the window")

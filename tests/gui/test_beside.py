@@ -57,7 +57,7 @@ def test_a_filter_picked_in_one_view_is_outlined_in_the_others(beside):
     desk.press("Mark selected filters")
     wait_until(
         lambda: ("select", "applied") in [entry[:2] for entry in answers(run)],
-        seconds=20,
+        seconds=60,
         what="the training to be told",
     )
 
@@ -79,16 +79,16 @@ def test_buttons_reach_the_training_and_say_what_came_of_it(beside):
     for count, label in enumerate(labels, start=before + 1):
         desk.press(label)
         wait_until(
-            lambda count=count: len(answers(run)) >= count, seconds=20, what=f"{label} to work"
+            lambda count=count: len(answers(run)) >= count, seconds=60, what=f"{label} to work"
         )
     wait_until(
         lambda: "goes on" in desk.ask("found = window._said"),
-        seconds=20,
+        seconds=60,
         what="the answer in the window",
     )
     desk.press("Stop training")
-    wait_until(lambda: Run.open(run).steps(), seconds=20, what="files")
-    wait_until(lambda: answers(run)[-1][:2] == ("stop", "applied"), seconds=20, what="the end")
+    wait_until(lambda: Run.open(run).steps(), seconds=60, what="files")
+    wait_until(lambda: answers(run)[-1][:2] == ("stop", "applied"), seconds=60, what="the end")
 
     given = answers(run)[before:]
     assert [(command, state) for command, state, _ in given[:4]] == [

@@ -56,7 +56,7 @@ def test_one_window_sees_one_training_after_another(tmp_path, train, listening):
     first = train("first", port=port)
     desk.see_all()
     desk.add_filter("Threshold", to="weights")
-    wait_until(lambda: desk.ask(THRESHOLD).get("cells"), seconds=20, what="the Threshold")
+    wait_until(lambda: desk.ask(THRESHOLD).get("cells"), seconds=60, what="the Threshold")
     first.kill()
     first.wait()
     second = train("second", port=port, steps=50)

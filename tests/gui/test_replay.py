@@ -97,7 +97,7 @@ def test_what_is_picked_is_what_the_model_holds(replayed):
     """Cells selected with the mouse carry the weights of the model bit for bit, by their ids."""
     desk, model = replayed
     desk.select((0.12, 0.1, 0.18, 0.18))
-    wait_until(lambda: desk.ask(PICKED).get("weight"), seconds=20, what="a selection")
+    wait_until(lambda: desk.ask(PICKED).get("weight"), seconds=60, what="a selection")
     picked = desk.ask(PICKED)
 
     assert len(picked["weight"]) > 0

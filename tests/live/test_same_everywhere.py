@@ -61,7 +61,7 @@ def test_l11_n1_memory_live_files_and_replay_agree(tmp_path):
             outputs.publish(snapshot)
             wait_until(
                 lambda step=snapshot.step: viewer.steps()[-1:] == [step],
-                seconds=20,
+                seconds=60,
                 what=f"step {snapshot.step} at the viewer",
             )
         outputs.close()
