@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from tensorview.client.paraview import find_paraview
+from tensorview.launch import BOOTSTRAP
+from tests.doubles import free_port
+
 PACKAGE = Path(__file__).parents[1] / "tensorview"
 
 # Library -> the places of the package that may import it, as paths from its root.
@@ -106,3 +110,29 @@ def test_importing_a_module_loads_nothing_else(module, absent):
     )
 
     assert set(absent) & set(result.stdout.split()) == set()
+
+
+LISTENING = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("bootstrap", sys.argv[1])
+bootstrap = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(bootstrap)
+bootstrap.load_package()
+from tensorview.client import headless
+headless.Link.listen(port=int(sys.argv[2]))
+print("paraview.servermanager" in sys.modules, "paraview.simple" in sys.modules)
+"""
+
+
+@pytest.mark.paraview
+def test_a_viewer_without_a_window_starts_without_paraview_simple():
+    """That would take as long again as all the rest."""
+    result = subprocess.run(
+        [find_paraview().pvpython, "--no-mpi", "-c", LISTENING, BOOTSTRAP, str(free_port())],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert result.stdout.splitlines()[-1] == "True False"
