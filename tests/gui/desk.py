@@ -162,14 +162,22 @@ class Desk:
     def add_filter(self, name, *, to):
         """Add a filter by the quick search, and apply it."""
         self.ask(f"SetActiveSource(FindSource({to!r})); found = 0")
+        wait_until(lambda: self._find(name), seconds=90, what="the filter")
+        time.sleep(1)
+        self.click(*APPLY)
+
+    def _find(self, name):
+        """Choose in the quick search; return whether it was done: a busy window loses keys."""
         self.key("ctrl+space")
-        wait_until(self.dialogs, seconds=60, what="the quick search")
+        if not holds_within(15, self.dialogs):
+            return False
+        time.sleep(0.5)
         self.xdotool("type", "--delay", 50, name)
         time.sleep(1)
         self.key("Return")
-        wait_until(lambda: not self.dialogs(), seconds=60, what="the filter")
-        time.sleep(1)
-        self.click(*APPLY)
+        if not holds_within(15, lambda: not self.dialogs()):
+            self.key(*["BackSpace"] * len(name), "Escape")  # what was typed, the search
+        return self.ask(f"found = FindSource({name + '1'!r}) is not None")
 
     def drag(self, start, end):
         """Drag with the left button."""
@@ -208,12 +216,18 @@ class Desk:
 
         def is_answered():
             self.press(ASK_MACRO)  # again where a window that was just opening has lost it
-            with contextlib.suppress(AssertionError):
-                wait_until(self._answer.exists, seconds=60)
-            return self._answer.exists()
+            return holds_within(20, self._answer.exists)
 
-        wait_until(is_answered, seconds=60, what="an answer of the window")
+        wait_until(is_answered, seconds=90, what="an answer of the window")
         return json.loads(self._answer.read_text())
+
+
+def holds_within(seconds, condition):
+    """Say whether *condition* comes true in that time."""
+    with contextlib.suppress(AssertionError):
+        wait_until(condition, seconds=seconds)
+        return True
+    return False
 
 
 def page(shot):
