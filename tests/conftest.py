@@ -2,6 +2,7 @@
 
 import os
 import sys
+from itertools import chain, zip_longest
 from pathlib import Path
 
 import hypothesis
@@ -17,19 +18,29 @@ hypothesis.settings.register_profile("shared machine", deadline=None)
 hypothesis.settings.load_profile("shared machine")
 
 TESTS = Path(__file__).parent
-LONG = ["gui", "examples", "benchmarks", "client", "pictures", "pruning"]
+FIRST = ["gui", "examples"]
+"""These take longest."""
+COMPUTING = ["benchmarks", "client", "pruning", "watch", "pictures"]
+"""These take long, and need a core."""
+WAITING = ["faults", "live", "steering", "transport"]
+"""These mostly wait: for workers, viewers and moments."""
 DEFAULT_PORT = {"tests/gui/test_demo.py", "tests/examples/test_examples.py"}
 """These listen on ParaView's own port: one after another."""
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with what takes long."""
+    """Begin with what takes long; a file that waits and one that computes take turns."""
+    files = list(dict.fromkeys(item.path for item in items))
 
-    def place(item):
-        folder = item.path.relative_to(TESTS).parts[0]
-        return LONG.index(folder) if folder in LONG else len(LONG)
+    def files_of(folders):
+        return [file for folder in folders for file in files if file.is_relative_to(TESTS / folder)]
 
-    items.sort(key=place)
+    first, waiting = files_of(FIRST), files_of(WAITING)
+    computing = files_of(COMPUTING)
+    computing += [file for file in files if file not in {*first, *waiting, *computing}]
+    turns = chain.from_iterable(zip_longest(computing, waiting))
+    order = {file: number for number, file in enumerate([*first, *turns])}
+    items.sort(key=lambda item: order[item.path])
 
 
 class ByFile(LoadScopeScheduling):
