@@ -54,7 +54,9 @@ pictures: setup
 demo: setup
 	@$(BIN)/python examples/demo.py
 
-# Three at once on two cores: many wait, for a screen, a viewer or a worker.
+# Three at once on two cores: many wait, for a screen, a viewer or a worker. Of the hundreds of
+# processes each would compile the package anew where the environment lets Python keep nothing.
+test: export PYTHONDONTWRITEBYTECODE :=
 test: setup
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	@$(BIN)/python -m pytest -n 3 --no-loadscope-reorder
