@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 SYSTEM_NEEDS := pvpython:paraview paraview:paraview Xvfb:xvfb xdotool:xdotool libEGL.so.1:libegl1 \
                 libGL.so.1:libgl1 swrast_dri.so:libgl1-mesa-dri libQt5Svg.so.5:libqt5svg5
 
-.PHONY: setup system demo test test-paraviews lint format pictures bench fuzz soak
+.PHONY: setup system demo test all-tests test-paraviews lint format pictures bench fuzz soak
 
 setup: system $(VENV)/.ready
 
@@ -54,11 +54,15 @@ pictures: setup
 demo: setup
 	@$(BIN)/python examples/demo.py
 
-# Three at once on two cores: many wait, for a screen, a viewer or a worker. Of the hundreds of
-# processes each would compile the package anew where the environment lets Python keep nothing.
+# Lint and types beside the tests: mypy takes one core.
+# Compiled files are kept, whatever the environment says: else each of hundreds of processes
+# compiles the package anew.
 test: export PYTHONDONTWRITEBYTECODE :=
 test: setup
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@$(MAKE) --no-print-directory --jobs=2 lint all-tests
+
+# Three at once on two cores: many wait, for a screen, a viewer or a worker.
+all-tests: setup
 	@$(BIN)/python -m pytest -n 3 --no-loadscope-reorder
 
 # ParaView 5.13 and 6.1, as Debian has them; as root. The first run takes some minutes and 5 GB.

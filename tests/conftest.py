@@ -21,7 +21,7 @@ TESTS = Path(__file__).parent
 FIRST = ["gui", "examples"]
 """These take longest."""
 COMPUTING = ["benchmarks", "client", "pruning", "watch", "pictures"]
-"""These take long, and need a core."""
+"""These take long, and need a core; what is in no list comes after them."""
 WAITING = ["faults", "live", "steering", "transport"]
 """These mostly wait: for workers, viewers and moments."""
 DEFAULT_PORT = {"tests/gui/test_demo.py", "tests/examples/test_examples.py"}
@@ -39,7 +39,7 @@ def pytest_collection_modifyitems(items):
     computing = files_of(COMPUTING)
     computing += [file for file in files if file not in {*first, *waiting, *computing}]
     turns = chain.from_iterable(zip_longest(computing, waiting))
-    order = {file: number for number, file in enumerate([*first, *turns])}
+    order = {file: number for number, file in enumerate([*first, *filter(None, turns)])}
     items.sort(key=lambda item: order[item.path])
 
 

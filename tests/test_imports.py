@@ -1,14 +1,15 @@
 """Each heavy library lives in its own rooms, and imports between the rooms point one way."""
 
 import ast
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tensorview.client.paraview import find_paraview
-from tensorview.launch import BOOTSTRAP
+from tensorview.client.paraview import NO_MPI, find_paraview
+from tensorview.launch import BOOTSTRAP, worker_environment
 from tests.doubles import free_port
 
 PACKAGE = Path(__file__).parents[1] / "tensorview"
@@ -126,9 +127,10 @@ print("paraview.servermanager" in sys.modules, "paraview.simple" in sys.modules)
 
 @pytest.mark.paraview
 def test_a_viewer_without_a_window_starts_without_paraview_simple():
-    """That would take as long again as all the rest."""
+    """Only the window needs `paraview.simple`, which takes long to load."""
     result = subprocess.run(
-        [find_paraview().pvpython, "--no-mpi", "-c", LISTENING, BOOTSTRAP, str(free_port())],
+        [find_paraview().pvpython, NO_MPI, "-c", LISTENING, BOOTSTRAP, str(free_port())],
+        env=worker_environment(os.environ, foreign_python=True),
         capture_output=True,
         text=True,
         timeout=60,

@@ -1,6 +1,6 @@
 """Run by ParaView's Python: stories of the window's tabs, which leave pictures in a folder.
 
-    pvpython looks_in_paraview.py PROJECT
+    pvpython looks_in_paraview.py PROJECT FOLDER
 
 Plays what `tests.client.stories` is asked for. Both packages are loaded by their place on disk, so
 that nothing else of the caller's environment comes with them.
@@ -53,6 +53,7 @@ from tensorview.worker.views import make_frame  # noqa: E402
 from tests.client.stories import play_what_is_asked  # noqa: E402
 from tests.snapshots import make_layer, make_snapshot  # noqa: E402
 
+FOLDER = Path(sys.argv[2])
 SIZE = (1240, 820)
 
 
@@ -117,19 +118,19 @@ class Theatre:
         found = self.display(view)._labels._texts
         return [text.GetInput() for text in found if text.GetVisibility()]
 
-    def shoot(self, folder, prefix):
+    def shoot(self, prefix):
         for name in self.tabs.views:
-            SaveScreenshot(str(folder / f"{prefix}_{name}.png"), self.view(name))
+            SaveScreenshot(str(FOLDER / f"{prefix}_{name}.png"), self.view(name))
 
 
-def pictures(folder):
+def pictures():
     """Every view, empty, of cells and of atlases."""
     theatre = Theatre()
     registered = sorted(name for name, _ in GetSources())
     theatre.tabs.say("waiting for a training on port 22222")
     theatre.refresh()
     first = theatre.tabs.views["weights"][0]
-    SaveScreenshot(str(folder / "empty_overview.png"), GetLayoutByName("Overview"))
+    SaveScreenshot(str(FOLDER / "empty_overview.png"), GetLayoutByName("Overview"))
     empty = theatre.texts(first)
     layers = [
         make_layer(np.random.default_rng(i), name=f"layer {i}", filters=12, samples=0)
@@ -137,11 +138,11 @@ def pictures(folder):
     ]
     theatre.tabs.say("")
     theatre.show(layers=layers, form="cells")
-    theatre.shoot(folder, "cells")
+    theatre.shoot("cells")
     written = {name: theatre.texts(theatre.view(name)) for name in theatre.tabs.views}
     sizes = {name: list(theatre.view(name).ViewSize) for name in theatre.tabs.views}
     theatre.show(layers=layers, form="atlas", step=200)
-    theatre.shoot(folder, "atlas")
+    theatre.shoot("atlas")
     heard = [
         channel
         for channel in CHANNELS
@@ -152,14 +153,14 @@ def pictures(folder):
     fine.GetRenderWindow().SetDPI(2 * fine.GetRenderWindow().GetDPI())
     fine.ViewSize = [2 * side for side in fine.ViewSize]
     theatre.refresh()
-    SaveScreenshot(str(folder / "fine_maps.png"), fine)
+    SaveScreenshot(str(FOLDER / "fine_maps.png"), fine)
     theatre.show(layers=[make_layer(np.random.default_rng(0), captures=1)], step=50)
-    theatre.shoot(folder, "first")
+    theatre.shoot("first")
     listed.append(theatre.listed("maps"))
-    SaveScreenshot(str(folder / "charts.png"), GetLayoutByName("Health"))
+    SaveScreenshot(str(FOLDER / "charts.png"), GetLayoutByName("Health"))
     first_chart = theatre.texts(theatre.tabs._displays["health"][0].view)
     theatre.show(layers=[make_layer(np.random.default_rng(0), captures=9, removed=2)], step=450)
-    SaveScreenshot(str(folder / "pruned_trajectory.png"), theatre.view("trajectory"))
+    SaveScreenshot(str(FOLDER / "pruned_trajectory.png"), theatre.view("trajectory"))
     return {
         "heard": heard,
         "listed": listed,
@@ -174,7 +175,7 @@ def pictures(folder):
     }
 
 
-def user(_folder):
+def user():
     """What the user does to cameras, colours and views."""
     theatre = Theatre()
     theatre.show()
@@ -227,7 +228,7 @@ def user(_folder):
     return {" / ".join(key) if isinstance(key, tuple) else key: v for key, v in found.items()}
 
 
-def own(_folder):
+def own():
     """A ParaView in which the user shows something of their own already."""
     mine = CreateRenderView()
     CreateLayout("mine").AssignView(0, mine)
@@ -240,7 +241,7 @@ def own(_folder):
     }
 
 
-def late(folder):
+def late():
     """Sources that come one by one, and more layers than have room for titles."""
     theatre = Theatre(channels=("weights", "scalars"))
     theatre.show()
@@ -261,8 +262,8 @@ def late(folder):
         found[f"{count} from"] = ratios.LeftAxisRangeMinimum
         views = theatre.tabs.views["maps"]
         found[f"{count} in overview"] = theatre.texts(views[0])
-        theatre.shoot(folder, f"layers{count}")
-        SaveScreenshot(str(folder / f"charts{count}.png"), GetLayoutByName("Health"))
+        theatre.shoot(f"layers{count}")
+        SaveScreenshot(str(FOLDER / f"charts{count}.png"), GetLayoutByName("Health"))
     theatre.show(layers=layers, step=800)
     found["automatic"] = ratios.LeftAxisUseCustomRange
     theatre.show(layers=layers, step=850, scalars=frozen)
@@ -297,4 +298,4 @@ def late(folder):
     return found
 
 
-play_what_is_asked({"pictures": pictures, "user": user, "own": own, "late": late})
+play_what_is_asked(pictures, user, own, late, folder=FOLDER)

@@ -1,6 +1,6 @@
 """Run by ParaView's Python: stories of linked selection.
 
-    pvpython select_in_paraview.py PROJECT
+    pvpython select_in_paraview.py PROJECT FOLDER
 
 Plays what `tests.client.stories` is asked for. Both packages are loaded by their place on disk, so
 that nothing else of the caller's environment comes with them.
@@ -53,7 +53,7 @@ from tests.client.stories import play_what_is_asked  # noqa: E402
 from tests.snapshots import make_layer  # noqa: E402
 
 
-def picks(_folder):
+def picks():
     """A pick of one place in every channel, and what is outlined then in every view."""
     theatre = Theatre()
     theatre.frame(layers=make_layers(), form="cells")
@@ -101,7 +101,7 @@ def picks(_folder):
     return found
 
 
-def late(_folder):
+def late():
     """Views that come after the data, as in a tab that is looked at for the first time."""
     theatre = Theatre(views=())
     theatre.frame(layers=make_layers(), form="atlas")
@@ -119,7 +119,7 @@ def late(_folder):
     return found
 
 
-def outlines(_folder):
+def outlines():
     """Rectangles of selected filters as cells and as atlas, and what VTK says of their cells."""
     theatre = Theatre()
     found = {}
@@ -168,7 +168,7 @@ def outlines(_folder):
     return found
 
 
-def kinds(_folder):
+def kinds():
     """All kinds of selections that ParaView's tools make."""
     theatre = Theatre()
     theatre.frame(layers=make_layers(), form="cells")
@@ -219,7 +219,7 @@ def kinds(_folder):
     return found
 
 
-def lasting(_folder):
+def lasting():
     """A selection while frames, the order of cells, and the choice of layers change."""
     theatre = Theatre()
     layers = make_layers()
@@ -263,7 +263,7 @@ def lasting(_folder):
     return found
 
 
-def users(_folder):
+def users():
     """What the user does to sources and views."""
     theatre = Theatre()
     theatre.frame(layers=make_layers(), form="cells")
@@ -306,7 +306,7 @@ def users(_folder):
     return found
 
 
-def large(_folder):
+def large():
     """All of a layer of 512 filters, in seconds."""
     theatre = Theatre()
     rng = np.random.default_rng(0)
@@ -334,6 +334,4 @@ def large(_folder):
     return found
 
 
-STORIES = (picks, late, outlines, kinds, lasting, users, large)
-
-play_what_is_asked({story.__name__: story for story in STORIES})
+play_what_is_asked(picks, late, outlines, kinds, lasting, users, large, folder=Path(sys.argv[2]))

@@ -3,10 +3,10 @@
 import json
 import os
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from tensorview.client.paraview import find_paraview
+from tensorview.client.paraview import NO_MPI, find_paraview
 from tests.doubles import virtual_display
 
 PROJECT = Path(__file__).parents[2]
@@ -17,37 +17,43 @@ def stage(script, folder):
     """Yield a function that plays a story of *script* and returns what it found, as of JSON.
 
     Args:
-        script: run by ParaView's Python with the project's path; see `tests.client.stories`.
+        script: run by ParaView's Python with the project's path and *folder*; it ends in
+            `tests.client.stories.play_what_is_asked`.
         folder: where stories leave their pictures.
 
     Raises:
-        AssertionError: the story failed, or ParaView complained.
+        AssertionError: the story failed, or ParaView complained, also while it was loaded.
     """
-    with virtual_display() as display:
-        paraview = subprocess.Popen(
-            [find_paraview().pvpython, script, PROJECT],
+    complaints = folder / "complaints.txt"
+    with (
+        virtual_display() as display,
+        complaints.open("w") as stderr,
+        complaints.open() as heard,
+        subprocess.Popen(
+            [find_paraview().pvpython, NO_MPI, script, PROJECT, folder],
             env={**os.environ, "DISPLAY": display},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=stderr,
             text=True,
-        )
+        ) as paraview,
+    ):
 
         def play(story):
-            paraview.stdin.write(json.dumps([story, str(folder)]) + "\n")
-            paraview.stdin.flush()
+            with suppress(BrokenPipeError):  # it has ended, which is said below
+                print(story, file=paraview.stdin, flush=True)
             said = paraview.stdout.readline()
-            assert said == "played\n"
-            complaints = (folder / f"{story}.txt").read_text()
+            complained = heard.read()
+            assert said == "played\n", complained
             found = folder / f"{story}.json"
-            assert found.exists(), complaints
-            assert "ERR" not in complaints
-            assert "Warning" not in complaints
+            assert found.exists(), complained
+            assert "ERR" not in complained
+            assert "Warning" not in complained
             return json.loads(found.read_text())
 
         try:
             yield play
         finally:
             paraview.kill()
-            paraview.wait()
-            paraview.stdin.close()
-            paraview.stdout.close()
+            with suppress(BrokenPipeError):
+                paraview.stdin.close()

@@ -141,7 +141,10 @@ def training(folder, *, port):
 
 @pytest.fixture(scope="module")
 def listening(tmp_path_factory):
-    """Yield a window that waits for trainings, and its port. It remembers: steps are new ones."""
+    """Yield a window that waits for trainings, and its port.
+
+    Each test has steps of its own: what was shown is not forgotten.
+    """
     port = free_port()
     with OpenWindow(tmp_path_factory.mktemp("listening"), port=port) as window:
         yield window, port
@@ -162,11 +165,11 @@ def test_live_and_replay_show_what_was_made(tmp_path, listening):
             window.wait_for(snapshot.step)
     live = {frame["step"]: frame["values"] for frame in window.frames()}
     assert not window.faults.exists(), window.faults.read_text()
-    with OpenWindow(tmp_path, run_dir=run, steps=STEPS) as window:
+    with OpenWindow(tmp_path, run_dir=run, steps=STEPS) as replaying:
         for step in STEPS:
-            window.wait_for(step)
-        replayed = {frame["step"]: frame["values"] for frame in window.frames()}
-        assert not window.faults.exists(), window.faults.read_text()
+            replaying.wait_for(step)
+        replayed = {frame["step"]: frame["values"] for frame in replaying.frames()}
+        assert not replaying.faults.exists(), replaying.faults.read_text()
 
     for step in STEPS:
         assert without_frames(live[step]) == without_frames(expected(frames[step]))

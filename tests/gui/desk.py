@@ -167,7 +167,10 @@ class Desk:
         self.click(*APPLY)
 
     def _find(self, name):
-        """Choose in the quick search; return whether it was done: a busy window loses keys."""
+        """Choose a filter, the first of its kind, in the quick search; say whether it is there.
+
+        A busy window loses keys.
+        """
         self.key("ctrl+space")
         if not holds_within(15, self.dialogs):
             return False
@@ -176,7 +179,7 @@ class Desk:
         time.sleep(1)
         self.key("Return")
         if not holds_within(15, lambda: not self.dialogs()):
-            self.key(*["BackSpace"] * len(name), "Escape")  # what was typed, the search
+            self.key("Escape", "Escape")  # the first only empties a search in which letters stand
         return self.ask(f"found = FindSource({name + '1'!r}) is not None")
 
     def drag(self, start, end):
@@ -224,10 +227,11 @@ class Desk:
 
 def holds_within(seconds, condition):
     """Say whether *condition* comes true in that time."""
-    with contextlib.suppress(AssertionError):
+    try:
         wait_until(condition, seconds=seconds)
-        return True
-    return False
+    except AssertionError:
+        return False
+    return True
 
 
 def page(shot):
