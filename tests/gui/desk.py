@@ -161,26 +161,29 @@ class Desk:
 
     def add_filter(self, name, *, to):
         """Add a filter by the quick search, and apply it."""
-        self.ask(f"SetActiveSource(FindSource({to!r})); found = 0")
-        wait_until(lambda: self._find(name), seconds=90, what="the filter")
+        wait_until(lambda: self._find(name, to), seconds=120, what="the filter")
         time.sleep(1)
         self.click(*APPLY)
 
-    def _find(self, name):
+    def _find(self, name, to):
         """Choose a filter, the first of its kind, in the quick search; say whether it is there.
 
-        A busy window loses keys.
+        A search that is open already gets what is typed only once it has the keyboard.
         """
+        self.ask(f"SetActiveSource(FindSource({to!r})); found = 0")
         self.key("ctrl+space")
-        if not holds_within(15, self.dialogs):
+        if not holds_within(30, self._dialog_has_keyboard):
+            self.key("Escape")
             return False
-        time.sleep(0.5)
         self.xdotool("type", "--delay", 50, name)
         time.sleep(1)
         self.key("Return")
         if not holds_within(15, lambda: not self.dialogs()):
             self.key("Escape", "Escape")  # the first only empties a search in which letters stand
         return self.ask(f"found = FindSource({name + '1'!r}) is not None")
+
+    def _dialog_has_keyboard(self):
+        return self.xdotool("getwindowfocus", "getwindowname").strip() in self.dialogs()
 
     def drag(self, start, end):
         """Drag with the left button."""
