@@ -241,6 +241,13 @@ def own():
     }
 
 
+def named_lines(chart_view):
+    """Labels of the lines of a chart as its legend names them."""
+    chart = chart_view.GetClientSideObject().GetContextItem()
+    plots = map(chart.GetPlot, range(chart.GetNumberOfPlots()))
+    return [plot.GetLabel() for plot in plots if plot.GetVisible() and plot.GetLabel()]
+
+
 def late():
     """Sources that come one by one, and more layers than have room for titles."""
     theatre = Theatre(channels=("weights", "scalars"))
@@ -260,10 +267,13 @@ def late():
         theatre.show(layers=layers, step=250 + count, scalars=frozen)
         ratios = theatre.tabs._displays["health"][1].view
         found[f"{count} from"] = ratios.LeftAxisRangeMinimum
+        charts = zip(CHARTS, theatre.tabs._displays["health"], strict=True)
+        found["scaled"] = [title for title, chart in charts if chart.view.ShowLeftAxisLabels]
         views = theatre.tabs.views["maps"]
         found[f"{count} in overview"] = theatre.texts(views[0])
         theatre.shoot(f"layers{count}")
         SaveScreenshot(str(FOLDER / f"charts{count}.png"), GetLayoutByName("Health"))
+        found[f"{count} named"] = named_lines(ratios)
     theatre.show(layers=layers, step=800)
     found["automatic"] = ratios.LeftAxisUseCustomRange
     theatre.show(layers=layers, step=850, scalars=frozen)

@@ -312,6 +312,11 @@ def test_a_logarithmic_axis_leaves_zeros_out(late):
     assert late["again"] == 1
 
 
+def test_only_charts_with_lines_have_numbers_at_their_axes(late):
+    """Without lines they would be ParaView's own, from 0 to 6."""
+    assert late["scaled"] == ["Loss", "Update ratio", "Gradient norm", "Dead filters"]
+
+
 @pytest.mark.usefixtures("late")
 @pytest.mark.parametrize("count", [20, 72])
 def test_charts_of_many_layers_stay_readable(folder, count):
@@ -325,6 +330,12 @@ def test_charts_of_many_layers_stay_readable(folder, count):
     assert (named > 200) == (count == 20)
     assert (np.ptp(loss, axis=-1) > 40).sum() == 0  # no line of a layer
     assert not near(seen, (0.65, 0.16, 0.16)).any()  # ParaView's sign over a wrong axis
+
+
+@pytest.mark.parametrize("count", [20, 72])
+def test_charts_name_layers_in_their_order(late, count):
+    """A legend begins with the first layer, and 2 comes before 10."""
+    assert late[f"{count} named"] == [f"stage.{index}.block.conv" for index in range(count)]
 
 
 def test_charts_wait_for_the_second_capture(folder, pictures):

@@ -135,6 +135,11 @@ class ChartDisplay:
             self._draw(found, columns=columns)
         if self._shown:
             self._upkeep.set(self._shown, Visibility=int(has_lines))
+        # Of no lines, ParaView's axes would go from 0 to 6.
+        scale = int(bool(found) and has_lines)
+        self._upkeep.set(
+            self.view, ShowLeftAxisLabels=scale, ShowBottomAxisLabels=scale, ShowLeftAxisGrid=scale
+        )
         self._labels.begin()
         write_header(self._labels, self._title, about=about)
         write_status(self._labels, self._status)
@@ -219,7 +224,7 @@ def _short(name: str) -> str:
 
 def _set_up(view: Any) -> None:
     view.ChartTitle = " "  # keeps room for ours
-    view.ChartTitleFontSize = round(0.7 * TOP)
+    view.ChartTitleFontSize = round(TOP)
     view.LegendFontSize = round(SMALL)
     view.BottomAxisTitle = "step"
     view.ShowBottomAxisGrid = 0
@@ -239,4 +244,5 @@ def _set_up(view: Any) -> None:
     legend = view.GetClientSideObject().GetContextItem().GetLegend()
     legend.SetInline(False)
     legend.GetPen().SetOpacity(0)
+    legend.GetBrush().SetOpacity(0)
     view.GetClientSideObject().GetContextView().GetRenderer().SetBackground(*PAGE)
