@@ -242,7 +242,7 @@ def own():
 
 
 def named_lines(chart_view):
-    """Labels of the lines of a chart as its legend names them."""
+    """Labels of the lines of a chart, in the order of its legend."""
     chart = chart_view.GetClientSideObject().GetContextItem()
     plots = map(chart.GetPlot, range(chart.GetNumberOfPlots()))
     return [plot.GetLabel() for plot in plots if plot.GetVisible() and plot.GetLabel()]
@@ -258,22 +258,30 @@ def late():
             theatre.add(channel)
     theatre.show(step=200)
     found["after"] = len(theatre.tabs.views["maps"][0].Representations)
-    for count in (20, 72):
+    flags = {}
+    for count, flagged in ((20, 11), (72, 2)):
         layers = [
             make_layer(np.random.default_rng(0), name=f"stage.{i}.block.conv", captures=2)
             for i in range(count)
         ]
         frozen = {"stage.0.block.conv/update_ratio": np.zeros(2)}
-        theatre.show(layers=layers, step=250 + count, scalars=frozen)
+        flags[f"stage.{flagged}.block.conv/flag_dead_layer"] = np.array([0.0, 1.0])
+        theatre.show(layers=layers, step=250 + count, scalars=frozen | flags)
         ratios = theatre.tabs._displays["health"][1].view
         found[f"{count} from"] = ratios.LeftAxisRangeMinimum
-        charts = zip(CHARTS, theatre.tabs._displays["health"], strict=True)
-        found["scaled"] = [title for title, chart in charts if chart.view.ShowLeftAxisLabels]
+        charts = dict(zip(CHARTS, theatre.tabs._displays["health"], strict=True))
+        scaled = [title for title, chart in charts.items() if chart.view.ShowLeftAxisLabels]
+        found[f"{count} scaled"] = scaled
+        legends = [title for title, chart in charts.items() if chart.view.ShowLegend]
+        found[f"{count} legends"] = legends
         views = theatre.tabs.views["maps"]
         found[f"{count} in overview"] = theatre.texts(views[0])
         theatre.shoot(f"layers{count}")
         SaveScreenshot(str(FOLDER / f"charts{count}.png"), GetLayoutByName("Health"))
         found[f"{count} named"] = named_lines(ratios)
+    found["flagged"] = named_lines(charts["Flags"].view)
+    theatre.show(layers=layers, step=700, scalars=frozen)
+    found["no longer"] = charts["Flags"].view.ShowLeftAxisLabels
     theatre.show(layers=layers, step=800)
     found["automatic"] = ratios.LeftAxisUseCustomRange
     theatre.show(layers=layers, step=850, scalars=frozen)

@@ -314,7 +314,15 @@ def test_a_logarithmic_axis_leaves_zeros_out(late):
 
 def test_only_charts_with_lines_have_numbers_at_their_axes(late):
     """Without lines they would be ParaView's own, from 0 to 6."""
-    assert late["scaled"] == ["Loss", "Update ratio", "Gradient norm", "Dead filters"]
+    scaled = ["Loss", "Update ratio", "Gradient norm", "Flags", "Dead filters"]
+    assert late["20 scaled"] == late["72 scaled"] == scaled
+    assert late["no longer"] == 0
+
+
+def test_a_line_is_named_where_its_title_does_not(late):
+    """One flag, too, says of which layer; the loss alone needs no legend."""
+    assert late["20 legends"] == ["Update ratio", "Gradient norm", "Flags", "Dead filters"]
+    assert late["72 legends"] == ["Flags"]
 
 
 @pytest.mark.usefixtures("late")
@@ -336,6 +344,11 @@ def test_charts_of_many_layers_stay_readable(folder, count):
 def test_charts_name_layers_in_their_order(late, count):
     """A legend begins with the first layer, and 2 comes before 10."""
     assert late[f"{count} named"] == [f"stage.{index}.block.conv" for index in range(count)]
+
+
+def test_lines_that_come_later_take_their_place(late):
+    """The legend follows the layers, whichever was flagged first."""
+    assert late["flagged"] == [f"stage.{index}.block.conv (dead layer)" for index in (2, 11)]
 
 
 def test_charts_wait_for_the_second_capture(folder, pictures):

@@ -168,18 +168,21 @@ class Desk:
     def _find(self, name, to):
         """Choose a filter, the first of its kind, in the quick search; say whether it is there.
 
-        A search that is open already gets what is typed only once it has the keyboard.
+        An open search gets letters only once it has the keyboard.
         """
+        if self.dialogs():
+            self.key("Escape")
+            holds_within(5, lambda: not self.dialogs())
+            return False
         self.ask(f"SetActiveSource(FindSource({to!r})); found = 0")
         self.key("ctrl+space")
-        if not holds_within(30, self._dialog_has_keyboard):
-            self.key("Escape")
+        if not holds_within(15, self._dialog_has_keyboard):
             return False
         self.xdotool("type", "--delay", 50, name)
         time.sleep(1)
         self.key("Return")
         if not holds_within(15, lambda: not self.dialogs()):
-            self.key("Escape", "Escape")  # the first only empties a search in which letters stand
+            return False
         return self.ask(f"found = FindSource({name + '1'!r}) is not None")
 
     def _dialog_has_keyboard(self):

@@ -128,18 +128,17 @@ class ChartDisplay:
         found = lines(columns, self._chart, layers=[place.name for place in notes.places])
         about = self._chart.about or header(notes)
         # Of a line with one point VTK would complain in a box.
-        has_lines = len(columns.get("step", ())) > 1
-        if notes.run and not (found and has_lines):
-            about = self._chart.nothing if has_lines else "from the second capture on"
-        if has_lines:
+        has_rows = len(columns.get("step", ())) > 1
+        has_lines = bool(found) and has_rows
+        if notes.run and not has_lines:
+            about = self._chart.nothing if has_rows else "from the second capture on"
+        if has_rows:
             self._draw(found, columns=columns)
         if self._shown:
-            self._upkeep.set(self._shown, Visibility=int(has_lines))
-        # Of no lines, ParaView's axes would go from 0 to 6.
-        scale = int(bool(found) and has_lines)
-        self._upkeep.set(
-            self.view, ShowLeftAxisLabels=scale, ShowBottomAxisLabels=scale, ShowLeftAxisGrid=scale
-        )
+            self._upkeep.set(self._shown, Visibility=int(has_rows))
+        for scale in ("ShowLeftAxisLabels", "ShowBottomAxisLabels", "ShowLeftAxisGrid"):
+            # Without lines, ParaView's would go from 0 to 6.
+            self._upkeep.set(self.view, **{scale: int(has_lines)})
         self._labels.begin()
         write_header(self._labels, self._title, about=about)
         write_status(self._labels, self._status)
@@ -155,9 +154,10 @@ class ChartDisplay:
             self._shown.UseIndexForXAxis = 0
             self._shown.XArrayName = "step"
         mark = DOT if len(columns["step"]) <= MOST_DOTS else NO_DOT
-        shown = {line.column for line in found}
+        shown = dict.fromkeys(line.column for line in found)
+        visible = {column: [str(int(column in shown))] for column in {**shown, **columns}}
         for name, rows in (
-            ("SeriesVisibility", {column: [str(int(column in shown))] for column in columns}),
+            ("SeriesVisibility", visible),
             ("SeriesLabel", {line.column: [line.label] for line in found}),
             ("SeriesColor", {line.column: [*map(str, line.colour)] for line in found}),
             ("SeriesLineThickness", {line.column: ["2"] for line in found}),
@@ -167,7 +167,8 @@ class ChartDisplay:
             self._upkeep.set_rows(self._shown, name, rows)
         self._set_axis(np.concatenate([np.empty(0), *(columns[line.column] for line in found)]))
         room = (self._labels.size[1] - 2 * TOP) / KEY_PITCH
-        self._upkeep.set(self.view, ShowLegend=int(1 < len(found) <= room))
+        says_itself = [line.label for line in found] == ["loss"]
+        self._upkeep.set(self.view, ShowLegend=int(not says_itself and 0 < len(found) <= room))
 
     def _set_axis(self, values: NDArray[Any]) -> None:
         """Make the y axis logarithmic where it can be."""
@@ -244,5 +245,5 @@ def _set_up(view: Any) -> None:
     legend = view.GetClientSideObject().GetContextItem().GetLegend()
     legend.SetInline(False)
     legend.GetPen().SetOpacity(0)
-    legend.GetBrush().SetOpacity(0)
+    legend.GetBrush().SetOpacity(0)  # else a long one hides the last number of the axis
     view.GetClientSideObject().GetContextView().GetRenderer().SetBackground(*PAGE)

@@ -54,8 +54,7 @@ class Upkeep:
         """Set a property of the form key, texts, key, texts, ..., as it has a colour a line.
 
         Every row is on its own: ours or the user's. Others are left alone; ParaView itself adds
-        some. As soon as there is a new one all come in the order given here, in which a legend
-        names its lines; until then in the user's.
+        some. They come after those given here, whose order is that of a legend.
 
         Args:
             proxy: whose.
@@ -70,12 +69,10 @@ class Upkeep:
         flat = [given.GetElement(index) for index in range(given.GetNumberOfElements())]
         width = 1 + len(next(iter(wanted.values())))
         now = {flat[i]: tuple(flat[i + 1 : i + width]) for i in range(0, len(flat), width)}
-        has_new = bool(wanted.keys() - left.keys())
-        order = dict.fromkeys((*wanted, *now) if has_new else (*now, *wanted))
         for key, texts in wanted.items():
             if key not in left or now.get(key) in (None, left[key]):
                 now[key] = left[key] = texts
-        flat = [text for key in order for text in (key, *now[key])]
+        flat = [text for key in {**wanted, **now} for text in (key, *now[key])]
         given.SetNumberOfElements(len(flat))
         for index, text in enumerate(flat):
             given.SetElement(index, text)
