@@ -167,8 +167,8 @@ class ChartDisplay:
             self._upkeep.set_rows(self._shown, name, rows)
         self._set_axis(np.concatenate([np.empty(0), *(columns[line.column] for line in found)]))
         room = (self._labels.size[1] - 2 * TOP) / KEY_PITCH
-        says_itself = [line.label for line in found] == ["loss"]
-        self._upkeep.set(self.view, ShowLegend=int(not says_itself and 0 < len(found) <= room))
+        is_loss_alone = [line.column for line in found] == ["loss"]  # as the title says
+        self._upkeep.set(self.view, ShowLegend=int(not is_loss_alone and 0 < len(found) <= room))
 
     def _set_axis(self, values: NDArray[Any]) -> None:
         """Make the y axis logarithmic where it can be."""

@@ -53,8 +53,8 @@ class Upkeep:
     def set_rows(self, proxy: Any, name: str, rows: Mapping[str, Sequence[str]]) -> None:
         """Set a property of the form key, texts, key, texts, ..., as it has a colour a line.
 
-        Every row is on its own: ours or the user's. Others are left alone; ParaView itself adds
-        some. They come after those given here, whose order is that of a legend.
+        Every row is on its own: ours or the user's. Those that are not given, of which ParaView
+        itself adds some, are left alone, and come last: a legend has the order of the rows.
 
         Args:
             proxy: whose.
